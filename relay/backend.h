@@ -1,0 +1,27 @@
+/* backend: one way for a server to attach. A backend turns the server's
+ * connection into streams, one for each client.
+ *
+ * To add one: a file with a struct tunnel_backend in it, and its line in the
+ * table in relay.c. */
+#ifndef RELAY_BACKEND_H
+#define RELAY_BACKEND_H
+
+#include "relay/tunnel.h"
+
+struct tunnel_backend {
+    const char *scheme;                 /* of its URIs, and its name in openTunnel */
+
+    /* Fills server_uri and client_uri, whose hosts are set already, from the
+     * port pair, which listens. Runs on the opener's thread, before the
+     * tunnel's own is there. 0 or a negative errno. */
+    int (*open)(struct tunnel *tunnel);
+
+    /* Runs on the tunnel's thread for as long as the tunnel lives. Returns when
+     * it has ended, why for the log; closes what it accepted. Stops when the
+     * tunnel's waker is asked. */
+    const char *(*serve)(struct tunnel *tunnel);
+};
+
+extern const struct tunnel_backend backend_tcp;
+
+#endif

@@ -1,0 +1,348 @@
+#include "relay/relay.h"
+
+#include "relay/backend.h"
+#include "relay/buffer_pool.h"
+#include "relay/log.h"
+#include "relay/port_pool.h"
+#include "relay/socket.h"
+#include "relay/tunnel.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A tunnel's thread keeps its buffers elsewhere and calls nothing deep. */
+enum { TUNNEL_STACK_BYTES = 64 * 1024 };
+
+static const struct tunnel_backend *const backends[] = { &backend_tcp };
+
+struct relay {
+    struct relay_settings settings;
+    struct port_pool *pool;
+
+    pthread_mutex_t lock;
+    pthread_cond_t emptied;             /* alive became 0 */
+    struct tunnel **table;              /* guarded by lock: by index of the port pair, or NULL */
+    size_t alive;                       /* guarded by lock: in the table, or about to be */
+    uint64_t last_id;                   /* guarded by lock */
+    bool refusing;                      /* guarded by lock: no new tunnels */
+    bool ending;                        /* guarded by lock: nor may those in the making begin */
+};
+
+/* What a tunnel's thread starts with, and owns. */
+struct tunnel_start {
+    struct relay *relay;
+    struct tunnel tunnel;
+};
+
+void relay_backend_names(char *text, size_t room)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0] && used < room; i++)
+        used += (size_t)snprintf(text + used, room - used, "%s%s", i ? ", " : "",
+                                 backends[i]->scheme);
+}
+
+static const struct tunnel_backend *backend_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++) {
+        if (strcmp(backends[i]->scheme, name) == 0)
+            return backends[i];
+    }
+    return NULL;
+}
+
+/* An address that is not this machine's is found out at the start, not by the
+ * first tunnel. */
+static int try_to_listen(const struct net_address *address)
+{
+    struct net_address any_port = *address;
+    int listener;
+
+    net_address_set_port(&any_port, 0);
+    listener = socket_listen(&any_port, 1);
+    if (listener < 0)
+        return listener;
+    close(listener);
+    return 0;
+}
+
+int relay_new(const struct relay_settings *settings, struct relay **out)
+{
+    struct relay *relay;
+    pthread_condattr_t monotonic;
+    int err = try_to_listen(&settings->listen);
+
+    if (err)
+        return err;
+    relay = calloc(1, sizeof *relay);
+    if (!relay)
+        return -ENOMEM;
+    relay->settings = *settings;
+    err = port_pool_new(&settings->listen, settings->port_low, settings->port_high, &relay->pool);
+    if (err)
+        goto out;
+    relay->table = calloc(port_pool_size(relay->pool), sizeof relay->table[0]);
+    if (!relay->table) {
+        err = -ENOMEM;
+        goto out;
+    }
+    pthread_mutex_init(&relay->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&relay->emptied, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    *out = relay;
+    return 0;
+out:
+    port_pool_free(relay->pool);
+    free(relay);
+    return err;
+}
+
+void relay_free(struct relay *relay)
+{
+    if (!relay)
+        return;
+    pthread_cond_destroy(&relay->emptied);
+    pthread_mutex_destroy(&relay->lock);
+    port_pool_free(relay->pool);
+    free(relay->table);
+    free(relay);
+    buffer_pool_free_resting();
+}
+
+/* Counts a tunnel that is about to be; its id, or a negative errno. */
+static int reserve(struct relay *relay, uint64_t *id)
+{
+    int err = 0;
+
+    pthread_mutex_lock(&relay->lock);
+    if (relay->refusing) {
+        err = -ESHUTDOWN;
+    } else if (relay->alive >= relay->settings.max_tunnels) {
+        err = -EDQUOT;
+    } else {
+        relay->alive++;
+        *id = ++relay->last_id;
+    }
+    pthread_mutex_unlock(&relay->lock);
+    return err;
+}
+
+static void unreserve(struct relay *relay)
+{
+    pthread_mutex_lock(&relay->lock);
+    if (--relay->alive == 0)
+        pthread_cond_broadcast(&relay->emptied);
+    pthread_mutex_unlock(&relay->lock);
+}
+
+/* -ESHUTDOWN: relay_end_all has been through the table already. */
+static int enter_table(struct relay *relay, struct tunnel *tunnel)
+{
+    int err = 0;
+
+    pthread_mutex_lock(&relay->lock);
+    if (relay->ending)
+        err = -ESHUTDOWN;
+    else
+        relay->table[tunnel->pair.index] = tunnel;
+    pthread_mutex_unlock(&relay->lock);
+    return err;
+}
+
+/* From here on nobody else can reach the tunnel. */
+static void leave_table(struct relay *relay, struct tunnel *tunnel)
+{
+    pthread_mutex_lock(&relay->lock);
+    relay->table[tunnel->pair.index] = NULL;
+    pthread_mutex_unlock(&relay->lock);
+}
+
+/* The pair is at rest before the tunnel stops being counted: whoever sees the
+ * count go down finds the pair. */
+static void tunnel_free(struct tunnel_start *start)
+{
+    struct relay *relay = start->relay;
+
+    tunnel_close_listener(&start->tunnel.pair.server_listener);
+    tunnel_close_listener(&start->tunnel.pair.client_listener);
+    port_pool_give(relay->pool, &start->tunnel.pair);
+    free(start);
+    unreserve(relay);
+}
+
+static void *tunnel_thread(void *argument)
+{
+    struct tunnel_start *start = argument;
+
+    waker_own(&start->tunnel.waker);
+    tunnel_serve(&start->tunnel);
+    leave_table(start->relay, &start->tunnel);
+    tunnel_free(start);
+    return NULL;
+}
+
+static int start_thread(struct tunnel_start *start)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int err = pthread_attr_init(&attributes);
+
+    if (err)
+        return -err;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, TUNNEL_STACK_BYTES);
+    err = pthread_create(&thread, &attributes, tunnel_thread, start);
+    pthread_attr_destroy(&attributes);
+    return -err;
+}
+
+/* A tunnel with its port pair, counted but not yet known to anyone. */
+static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
+                      struct tunnel_start **out)
+{
+    struct tunnel_start *start;
+    uint64_t id;
+    int err = reserve(relay, &id);
+
+    if (err)
+        return err;
+    start = calloc(1, sizeof *start);
+    err = start ? port_pool_take(relay->pool, &start->tunnel.pair) : -ENOMEM;
+    if (err) {
+        free(start);
+        unreserve(relay);
+        return err;
+    }
+    start->relay = relay;
+    start->tunnel.id = id;
+    start->tunnel.backend = backend;
+    start->tunnel.settings = &relay->settings;
+    start->tunnel.opened_ms = clock_ms();
+    *out = start;
+    return 0;
+}
+
+static int uris_fill(struct tunnel *tunnel, const char *host)
+{
+    snprintf(tunnel->server_uri.scheme, URI_SCHEME_BYTES, "%s", tunnel->backend->scheme);
+    snprintf(tunnel->server_uri.host, URI_HOST_BYTES, "%s", host);
+    tunnel->client_uri = tunnel->server_uri;
+    strcpy(tunnel->client_uri.scheme, "tcp");
+    return tunnel->backend->open(tunnel);
+}
+
+int relay_open_tunnel(struct relay *relay, const char *backend_name, const char *host,
+                      const struct net_address *opener, struct tunnel_uri *server_uri)
+{
+    const struct tunnel_backend *backend = backend_find(backend_name);
+    char text[NET_ADDRESS_TEXT_BYTES];
+    struct tunnel_start *start;
+    int err;
+
+    if (!backend)
+        return -EPROTONOSUPPORT;
+    err = tunnel_new(relay, backend, &start);
+    if (err)
+        return err;
+    start->tunnel.opener = *opener;
+    err = uris_fill(&start->tunnel, host);
+    if (err)
+        goto out;
+    err = enter_table(relay, &start->tunnel);
+    if (err)
+        goto out;
+    /* Once its thread runs, the tunnel may be gone at any moment. */
+    *server_uri = start->tunnel.server_uri;
+    log_write(LOG_INFO, "tunnel %lu opened by %s at port %u for %s",
+              (unsigned long)start->tunnel.id, log_address(opener, text),
+              start->tunnel.pair.server_port, backend->scheme);
+    err = start_thread(start);
+    if (!err)
+        return 0;
+    log_write(LOG_WARNING, "tunnel %lu closed: the system has no thread for it",
+              (unsigned long)start->tunnel.id);
+    leave_table(relay, &start->tunnel);
+out:
+    tunnel_free(start);
+    return err;
+}
+
+int relay_tunnel_address(struct relay *relay, const struct tunnel_uri *server_uri,
+                         struct tunnel_uri *client_uri)
+{
+    ptrdiff_t index = port_pool_index(relay->pool, server_uri->port);
+    const struct tunnel *tunnel;
+    int err = -ENOENT;
+
+    if (index < 0)
+        return err;
+    pthread_mutex_lock(&relay->lock);
+    tunnel = relay->table[index];
+    if (tunnel && tunnel_uri_equal(&tunnel->server_uri, server_uri)) {
+        *client_uri = tunnel->client_uri;
+        err = 0;
+    }
+    pthread_mutex_unlock(&relay->lock);
+    return err;
+}
+
+struct relay_counts relay_counts(struct relay *relay)
+{
+    struct relay_counts counts;
+
+    pthread_mutex_lock(&relay->lock);
+    counts.tunnels = relay->alive;
+    pthread_mutex_unlock(&relay->lock);
+    counts.resting_pairs = port_pool_resting(relay->pool);
+    return counts;
+}
+
+const struct relay_settings *relay_settings(const struct relay *relay)
+{
+    return &relay->settings;
+}
+
+void relay_refuse_new(struct relay *relay)
+{
+    pthread_mutex_lock(&relay->lock);
+    relay->refusing = true;
+    pthread_mutex_unlock(&relay->lock);
+}
+
+int relay_wait_until_empty(struct relay *relay, int64_t timeout_ms)
+{
+    int64_t until_ms = clock_ms() + timeout_ms;
+    struct timespec until = {
+        .tv_sec = until_ms / 1000,
+        .tv_nsec = until_ms % 1000 * 1000000,
+    };
+    int err = 0;
+
+    pthread_mutex_lock(&relay->lock);
+    while (relay->alive && err != ETIMEDOUT)
+        err = pthread_cond_timedwait(&relay->emptied, &relay->lock, &until);
+    err = relay->alive ? -ETIMEDOUT : 0;
+    pthread_mutex_unlock(&relay->lock);
+    return err;
+}
+
+void relay_end_all(struct relay *relay)
+{
+    pthread_mutex_lock(&relay->lock);
+    relay->refusing = relay->ending = true;
+    for (size_t i = 0; i < port_pool_size(relay->pool); i++) {
+        if (relay->table[i])
+            waker_ask(&relay->table[i]->waker);
+    }
+    while (relay->alive)
+        pthread_cond_wait(&relay->emptied, &relay->lock);
+    pthread_mutex_unlock(&relay->lock);
+}

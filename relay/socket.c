@@ -1,0 +1,143 @@
+#include "relay/socket.h"
+
+#include "relay/waker.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int set_option(int socket, int level, int option, int value)
+{
+    return setsockopt(socket, level, option, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+static int set_linger(int socket, bool reset_on_close)
+{
+    struct linger linger = { .l_onoff = reset_on_close, .l_linger = 0 };
+
+    return setsockopt(socket, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) < 0 ? -errno : 0;
+}
+
+int socket_listen(const struct net_address *address, int backlog)
+{
+    int family = address->any.sa_family;
+    int listener = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int err;
+
+    if (listener < 0)
+        return -errno;
+    /* Lets a port be used again while its last connections rest in TIME_WAIT. */
+    err = set_option(listener, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (!err && family == AF_INET6)     /* [::] takes IPv4 too, whatever the machine's default */
+        err = set_option(listener, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    if (!err && bind(listener, &address->any, address->length) < 0)
+        err = -errno;
+    if (!err && listen(listener, backlog) < 0)
+        err = -errno;
+    if (!err)
+        return listener;
+    close(listener);
+    return err;
+}
+
+int socket_accept(int listener, struct net_address *peer)
+{
+    int socket = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int err;
+
+    if (socket < 0)
+        return -errno;
+    err = net_address_of_peer(socket, peer);
+    if (!err)
+        return socket;
+    close(socket);                      /* gone again already: ENOTCONN */
+    return err == -ENOTCONN ? -ECONNABORTED : err;
+}
+
+static int connect_one(const struct addrinfo *to, int64_t deadline_ms)
+{
+    int socket_fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct pollfd polled = { .fd = socket_fd, .events = POLLOUT };
+    int err = 0;
+    int ready;
+    socklen_t length = sizeof err;
+
+    if (socket_fd < 0)
+        return -errno;
+    if (connect(socket_fd, to->ai_addr, to->ai_addrlen) == 0)
+        return socket_fd;
+    if (errno != EINPROGRESS) {
+        err = -errno;
+        goto out;
+    }
+    ready = waker_poll(NULL, &polled, 1, deadline_ms);
+    if (ready <= 0) {
+        err = ready ? ready : -ETIMEDOUT;
+        goto out;
+    }
+    if (getsockopt(socket_fd, SOL_SOCKET, SO_ERROR, &err, &length) < 0)
+        err = errno;
+    if (!err)
+        return socket_fd;
+    err = -err;
+out:
+    close(socket_fd);
+    return err;
+}
+
+int socket_connect(const char *host, uint16_t port, int timeout_ms)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
+    struct addrinfo *found;
+    int64_t deadline_ms = clock_ms() + timeout_ms;
+    char port_text[8];
+    int result = -ENOENT;
+
+    snprintf(port_text, sizeof port_text, "%u", port);
+    if (getaddrinfo(host, port_text, &hints, &found) != 0)
+        return -ENOENT;
+    for (const struct addrinfo *to = found; to; to = to->ai_next) {
+        result = connect_one(to, deadline_ms);
+        if (result >= 0)
+            break;
+    }
+    freeaddrinfo(found);
+    return result;
+}
+
+int socket_prepare_to_relay(int socket)
+{
+    int err = set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+
+    if (!err)
+        err = set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+    if (!err)
+        err = set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, SOCKET_KEEPALIVE_IDLE_S);
+    if (!err)
+        err = set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, SOCKET_KEEPALIVE_INTERVAL_S);
+    if (!err)
+        err = set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, SOCKET_USER_TIMEOUT_S * 1000);
+    if (!err)
+        err = set_linger(socket, true);
+    return err;
+}
+
+void socket_close(int socket)
+{
+    if (socket < 0)
+        return;
+    set_linger(socket, false);
+    close(socket);
+}
+
+void socket_reset(int socket)
+{
+    if (socket < 0)
+        return;
+    set_linger(socket, true);
+    close(socket);
+}

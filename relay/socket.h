@@ -1,0 +1,40 @@
+/* socket: the few things that every socket here gets.
+ *
+ * All sockets are non-blocking and closed on exec. Functions return a
+ * descriptor or 0, or a negative errno. Any thread. */
+#ifndef RELAY_SOCKET_H
+#define RELAY_SOCKET_H
+
+#include "relay/net_address.h"
+
+#include <stdint.h>
+
+enum {
+    SOCKET_KEEPALIVE_IDLE_S = 60,       /* silence before the first probe */
+    SOCKET_KEEPALIVE_INTERVAL_S = 20,   /* between probes */
+    SOCKET_USER_TIMEOUT_S = 300         /* unacknowledged bytes or probes: the peer is gone */
+};
+
+/* Listens on address; port 0 takes a free one. */
+int socket_listen(const struct net_address *address, int backlog);
+
+/* Accepts one connection of a non-blocking listener. -EAGAIN when none waits. */
+int socket_accept(int listener, struct net_address *peer);
+
+/* Connects within timeout_ms; to the addresses of a host name one after the
+ * other, until one answers. host is without brackets. -ENOENT: no such host. */
+int socket_connect(const char *host, uint16_t port, int timeout_ms);
+
+/* Sets up a connection to be relayed: no delay for small writes, a dead peer
+ * noticed, and, until socket_close, whatever ends this process shows to the
+ * peer as a reset and never as a proper end. */
+int socket_prepare_to_relay(int socket);
+
+/* Closes a connection whose stream ended as it should: what was written is
+ * still delivered, then the end. -1 is ignored. */
+void socket_close(int socket);
+
+/* Closes so that the peer sees a reset. -1 is ignored. */
+void socket_reset(int socket);
+
+#endif

@@ -1,0 +1,47 @@
+#include "relay/tunnel.h"
+
+#include "relay/backend.h"
+#include "relay/log.h"
+#include "relay/socket.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+void tunnel_serve(struct tunnel *tunnel)
+{
+    const char *why = tunnel->backend->serve(tunnel);
+
+    tunnel_close_listener(&tunnel->pair.server_listener);
+    tunnel_close_listener(&tunnel->pair.client_listener);
+    log_write(LOG_INFO, "tunnel %lu closed: %s", (unsigned long)tunnel->id, why);
+}
+
+int tunnel_accept(int listener, struct net_address *peer)
+{
+    int socket = socket_accept(listener, peer);
+    int err;
+
+    switch (socket) {
+    case -EMFILE: case -ENFILE: case -ENOBUFS: case -ENOMEM:
+        return socket;
+    }
+    if (socket < 0)                     /* whatever it was, it concerns that one connection */
+        return -EAGAIN;
+    err = socket_prepare_to_relay(socket);
+    if (!err)
+        return socket;
+    socket_reset(socket);
+    return -EAGAIN;
+}
+
+bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *server)
+{
+    return tunnel->settings->attach_from_any || net_address_same_host(server, &tunnel->opener);
+}
+
+void tunnel_close_listener(int *listener)
+{
+    if (*listener >= 0)
+        close(*listener);
+    *listener = -1;
+}

@@ -1,0 +1,48 @@
+/* tunnel: one tunnel, from its opening to its close.
+ *
+ * A tunnel belongs to its thread: only that thread touches its sockets and its
+ * state. Others find it in the relay's table and may read what is fixed at
+ * opening (the URIs), or ask its waker to make it end. */
+#ifndef RELAY_TUNNEL_H
+#define RELAY_TUNNEL_H
+
+#include "relay/net_address.h"
+#include "relay/port_pool.h"
+#include "relay/relay.h"
+#include "relay/uri.h"
+#include "relay/waker.h"
+
+#include <stdint.h>
+
+struct tunnel_backend;
+
+struct tunnel {
+    /* Fixed before the thread starts. */
+    uint64_t id;                        /* its name in the log */
+    const struct tunnel_backend *backend;
+    const struct relay_settings *settings;
+    struct net_address opener;
+    struct tunnel_uri server_uri;
+    struct tunnel_uri client_uri;
+    int64_t opened_ms;
+
+    struct waker waker;                 /* asked by the relay when the tunnel has to end */
+    struct port_pair pair;              /* the listeners are the thread's */
+};
+
+/* Serves the tunnel on the calling thread until it has ended; when it returns,
+ * every socket of the tunnel is closed. */
+void tunnel_serve(struct tunnel *tunnel);
+
+/* Accepts one connection of the tunnel's listener, ready to be relayed. Returns
+ * the socket; -EAGAIN when none waits (or the one that did has gone); another
+ * errno when the system has no descriptor or memory left for it. */
+int tunnel_accept(int listener, struct net_address *peer);
+
+/* Whether a connection from there may attach, as --attach-from says. */
+bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *server);
+
+/* Stops listening on one of the pair's ports. */
+void tunnel_close_listener(int *listener);
+
+#endif

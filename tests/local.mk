@@ -1,0 +1,34 @@
+# Unit tests: one CUnit program a subject. End-to-end tests: tests/e2e.
+AM_TESTS_ENVIRONMENT = \
+	TRISTERO_TUNNELD='$(abs_top_builddir)/tristero-tunneld' \
+	TRISTERO_TUNNEL='$(abs_top_builddir)/tristero-tunnel' \
+	SRCDIR='$(abs_top_srcdir)' PERL='$(PERL)' PYTHONDONTWRITEBYTECODE=1;
+TEST_EXTENSIONS = .py
+PY_LOG_COMPILER = $(PYTHON3)
+unit_tests = \
+	tests/unit/test_duplex \
+	tests/unit/test_net_address \
+	tests/unit/test_port_pool \
+	tests/unit/test_relay \
+	tests/unit/test_uri
+check_PROGRAMS += $(unit_tests)
+TESTS += $(unit_tests)
+noinst_HEADERS = tests/unit/sockets.h tests/unit/unit.h
+sockets = tests/unit/sockets.c
+
+unit_cflags = $(AM_CFLAGS) $(CUNIT_CFLAGS)
+unit_libs = relay/librelay.la $(CUNIT_LIBS) $(PTHREAD_LIBS)
+
+tests_unit_test_duplex_SOURCES = tests/unit/test_duplex.c $(sockets)
+tests_unit_test_duplex_CFLAGS = $(unit_cflags)
+tests_unit_test_duplex_LDADD = $(unit_libs)
+tests_unit_test_net_address_CFLAGS = $(unit_cflags)
+tests_unit_test_net_address_LDADD = $(unit_libs)
+tests_unit_test_port_pool_SOURCES = tests/unit/test_port_pool.c $(sockets)
+tests_unit_test_port_pool_CFLAGS = $(unit_cflags)
+tests_unit_test_port_pool_LDADD = $(unit_libs)
+tests_unit_test_relay_SOURCES = tests/unit/test_relay.c $(sockets)
+tests_unit_test_relay_CFLAGS = $(unit_cflags)
+tests_unit_test_relay_LDADD = $(unit_libs)
+tests_unit_test_uri_CFLAGS = $(unit_cflags)
+tests_unit_test_uri_LDADD = $(unit_libs)

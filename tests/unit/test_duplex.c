@@ -1,0 +1,241 @@
+#include "relay/duplex.h"
+#include "relay/buffer_pool.h"
+#include "relay/socket.h"
+#include "tests/unit/sockets.h"
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* left <-> (a, b relayed by a thread) <-> right */
+static int left, right;
+static struct waker waker;
+static pthread_t thread;
+static struct duplex_limits limits;
+static struct duplex_result result;
+
+struct relayed { int a, b; };
+
+static void *relay_thread(void *argument)
+{
+    struct relayed *relayed = argument;
+
+    waker_own(&waker);
+    result = duplex_run(relayed->a, relayed->b, &limits, &waker);
+    if (result.end == DUPLEX_FINISHED) {
+        socket_close(relayed->a);
+        socket_close(relayed->b);
+    } else {
+        socket_reset(relayed->a);
+        socket_reset(relayed->b);
+    }
+    return NULL;
+}
+
+static void prepare(int socket)
+{
+    CU_ASSERT_EQUAL_FATAL(socket_prepare_to_relay(socket), 0);
+    fcntl(socket, F_SETFL, O_NONBLOCK);
+}
+
+static void start(int64_t linger_ms, int64_t idle_ms)
+{
+    static struct relayed relayed;
+    int ends[2];
+
+    limits = (struct duplex_limits){ .linger_ms = linger_ms, .idle_ms = idle_ms };
+    memset(&waker, 0, sizeof waker);
+    connected_pair(ends);
+    left = ends[0];
+    relayed.a = ends[1];
+    connected_pair(ends);
+    right = ends[0];
+    relayed.b = ends[1];
+    prepare(relayed.a);
+    prepare(relayed.b);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, relay_thread, &relayed), 0);
+}
+
+static enum duplex_end finish(void)
+{
+    pthread_join(thread, NULL);
+    close(left);
+    close(right);
+    return result.end;
+}
+
+static void bytes_pass_both_ways_and_are_counted(void)
+{
+    char bytes[16];
+
+    start(5000, 0);
+    CU_ASSERT_EQUAL(send(left, "question", 8, 0), 8);
+    CU_ASSERT_EQUAL(recv(right, bytes, sizeof bytes, 0), 8);
+    CU_ASSERT_EQUAL(send(right, "yes", 3, 0), 3);
+    CU_ASSERT_EQUAL(recv(left, bytes, sizeof bytes, 0), 3);
+    shutdown(left, SHUT_WR);
+    shutdown(right, SHUT_WR);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+    CU_ASSERT_EQUAL(result.bytes_from_a, 8);
+    CU_ASSERT_EQUAL(result.bytes_from_b, 3);
+}
+
+static void an_end_travels_and_the_other_direction_goes_on(void)
+{
+    char bytes[16];
+
+    start(5000, 0);
+    CU_ASSERT_EQUAL(send(left, "all", 3, 0), 3);
+    shutdown(left, SHUT_WR);
+    CU_ASSERT_EQUAL(read_all(right, bytes, sizeof bytes), 3);
+    CU_ASSERT_EQUAL(send(right, "answer", 6, 0), 6);
+    shutdown(right, SHUT_WR);
+    CU_ASSERT_EQUAL(read_all(left, bytes, sizeof bytes), 6);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+}
+
+static void a_reset_reaches_the_other_side(void)
+{
+    char bytes[16];
+
+    start(5000, 0);
+    reset(left);
+    CU_ASSERT_EQUAL(read_all(right, bytes, sizeof bytes), -ECONNRESET);
+    left = -1;
+    CU_ASSERT_EQUAL(finish(), DUPLEX_RESET);
+}
+
+static void a_reset_after_an_end_reaches_the_other_side(void)
+{
+    char bytes[16];
+
+    start(5000, 0);
+    shutdown(left, SHUT_WR);
+    CU_ASSERT_EQUAL(read_all(right, bytes, sizeof bytes), 0);
+    reset(left);
+    left = -1;
+    pthread_join(thread, NULL);
+    CU_ASSERT_EQUAL(result.end, DUPLEX_RESET);
+    CU_ASSERT(send(right, "x", 1, MSG_NOSIGNAL) < 0);
+    close(right);
+}
+
+static void bytes_before_a_reset_are_passed_on(void)
+{
+    char bytes[16];
+
+    start(5000, 0);
+    CU_ASSERT_EQUAL(send(left, "last words", 10, 0), 10);
+    CU_ASSERT_EQUAL(recv(right, bytes, sizeof bytes, MSG_PEEK), 10);
+    reset(left);
+    left = -1;
+    CU_ASSERT_EQUAL(recv(right, bytes, sizeof bytes, 0), 10);
+    CU_ASSERT_EQUAL(read_all(right, bytes, sizeof bytes), -ECONNRESET);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_RESET);
+}
+
+static void one_end_and_silence_is_cut_after_the_linger_time(void)
+{
+    char bytes[16];
+
+    start(100, 0);
+    shutdown(left, SHUT_WR);
+    CU_ASSERT_EQUAL(read_all(left, bytes, sizeof bytes), -ECONNRESET);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_LINGERED);
+}
+
+static void bytes_that_still_flow_keep_a_half_closed_stream_alive(void)
+{
+    char bytes[16];
+
+    start(200, 0);
+    shutdown(left, SHUT_WR);
+    for (int i = 0; i < 6; i++) {
+        usleep(100 * 1000);
+        CU_ASSERT_EQUAL(send(right, "x", 1, MSG_NOSIGNAL), 1);
+        CU_ASSERT_EQUAL(recv(left, bytes, 1, 0), 1);
+    }
+    shutdown(right, SHUT_WR);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+}
+
+static void silence_is_cut_after_the_idle_time_if_there_is_one(void)
+{
+    char bytes[16];
+
+    start(5000, 100);
+    CU_ASSERT_EQUAL(read_all(left, bytes, sizeof bytes), -ECONNRESET);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_IDLE);
+}
+
+static void a_relay_that_is_asked_to_stop_resets_both_sides(void)
+{
+    char bytes[16];
+
+    start(5000, 0);
+    CU_ASSERT_EQUAL(send(left, "x", 1, 0), 1);
+    CU_ASSERT_EQUAL(recv(right, bytes, 1, 0), 1);
+    waker_ask(&waker);
+    CU_ASSERT_EQUAL(read_all(left, bytes, sizeof bytes), -ECONNRESET);
+    CU_ASSERT_EQUAL(read_all(right, bytes, sizeof bytes), -ECONNRESET);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_STOPPED);
+}
+
+static void a_slow_reader_stops_the_writer(void)
+{
+    static char block[65536];
+    uint64_t sent = 0;
+    ssize_t written;
+
+    start(5000, 0);
+    fcntl(left, F_SETFL, O_NONBLOCK);
+    for (int quiet = 0; quiet < 20;) {  /* until nothing more is taken for a while */
+        written = send(left, block, sizeof block, MSG_NOSIGNAL);
+        if (written > 0) {
+            sent += (uint64_t)written;
+            quiet = 0;
+        } else {
+            usleep(10 * 1000);
+            quiet++;
+        }
+        CU_ASSERT_FATAL(sent < 256u << 20);
+    }
+    for (uint64_t got = 0; got < sent;) {       /* what was taken is all there */
+        ssize_t received = recv(right, block, sizeof block, 0);
+
+        CU_ASSERT_FATAL(received > 0);
+        got += (uint64_t)received;
+    }
+    shutdown(left, SHUT_WR);
+    shutdown(right, SHUT_WR);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+    CU_ASSERT_EQUAL(result.bytes_from_a, sent);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        TEST(bytes_pass_both_ways_and_are_counted),
+        TEST(an_end_travels_and_the_other_direction_goes_on),
+        TEST(a_reset_reaches_the_other_side),
+        TEST(a_reset_after_an_end_reaches_the_other_side),
+        TEST(bytes_before_a_reset_are_passed_on),
+        TEST(one_end_and_silence_is_cut_after_the_linger_time),
+        TEST(bytes_that_still_flow_keep_a_half_closed_stream_alive),
+        TEST(silence_is_cut_after_the_idle_time_if_there_is_one),
+        TEST(a_relay_that_is_asked_to_stop_resets_both_sides),
+        TEST(a_slow_reader_stops_the_writer),
+        CU_TEST_INFO_NULL,
+    };
+    int status;
+
+    if (waker_set_up_process() < 0)
+        return EXIT_FAILURE;
+    status = unit_run("duplex", tests);
+    buffer_pool_free_resting();
+    return status;
+}

@@ -1,0 +1,63 @@
+#include "relay/net_address.h"
+#include "tests/unit/unit.h"
+
+#include <string.h>
+
+static struct net_address address;
+static char text[NET_ADDRESS_TEXT_BYTES];
+
+static const char *round_trip(const char *from)
+{
+    if (net_address_parse_with_port(from, &address) < 0)
+        return "refused";
+    net_address_format(&address, text);
+    return text;
+}
+
+static void addresses_with_ports_read_and_write_alike(void)
+{
+    CU_ASSERT_STRING_EQUAL(round_trip("127.0.0.1:8000"), "127.0.0.1:8000");
+    CU_ASSERT_STRING_EQUAL(round_trip("[::1]:0"), "[::1]:0");
+    CU_ASSERT_STRING_EQUAL(round_trip("[2001:db8::1]:65535"), "[2001:db8::1]:65535");
+}
+
+static void what_is_not_an_address_with_a_port_is_refused(void)
+{
+    static const char *const bad[] = {
+        "", ":", "127.0.0.1", "127.0.0.1:", ":8000", "127.0.0.1:65536", "127.0.0.1:80a",
+        "127.0.0.1:-1", "127.0.0.1: 1", "127.0.0.1:000001", "::1:8000", "[::1]", "[::1:8000",
+        "[127.0.0.1]:80", "localhost:80", "127.1:80",
+        "[::1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111]:80",
+    };
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        CU_ASSERT_STRING_EQUAL(round_trip(bad[i]), "refused");
+}
+
+static void a_host_is_the_same_whatever_its_port(void)
+{
+    struct net_address other;
+
+    CU_ASSERT(net_address_parse("192.0.2.1", 1, &address) == 0);
+    CU_ASSERT(net_address_parse("192.0.2.1", 2, &other) == 0);
+    CU_ASSERT_TRUE(net_address_same_host(&address, &other));
+    CU_ASSERT(net_address_parse("192.0.2.2", 1, &other) == 0);
+    CU_ASSERT_FALSE(net_address_same_host(&address, &other));
+    CU_ASSERT(net_address_parse("2001:db8::1", 1, &address) == 0);
+    CU_ASSERT_FALSE(net_address_same_host(&address, &other));
+    /* They differ in the last bytes only, which a short comparison would miss. */
+    CU_ASSERT(net_address_parse("2001:db8::2", 1, &other) == 0);
+    CU_ASSERT_FALSE(net_address_same_host(&address, &other));
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        TEST(addresses_with_ports_read_and_write_alike),
+        TEST(what_is_not_an_address_with_a_port_is_refused),
+        TEST(a_host_is_the_same_whatever_its_port),
+        CU_TEST_INFO_NULL,
+    };
+
+    return unit_run("net_address", tests);
+}

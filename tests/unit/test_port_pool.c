@@ -1,0 +1,139 @@
+#include "relay/port_pool.h"
+#include "tests/unit/sockets.h"
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static struct net_address loopback;
+static struct port_pool *pool;
+static uint16_t low;
+
+static void pool_of(unsigned pairs)
+{
+    low = free_ports(2 * pairs);
+    CU_ASSERT_EQUAL_FATAL(net_address_parse("127.0.0.1", 0, &loopback), 0);
+    CU_ASSERT_EQUAL_FATAL(port_pool_new(&loopback, low, (uint16_t)(low + 2 * pairs - 1), &pool), 0);
+}
+
+static void close_and_give(struct port_pair *pair)
+{
+    close(pair->server_listener);
+    close(pair->client_listener);
+    port_pool_give(pool, pair);
+}
+
+static void a_pair_is_two_adjacent_ports_that_listen(void)
+{
+    struct port_pair pair;
+    int connected;
+
+    pool_of(1);
+    CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &pair), 0);
+    CU_ASSERT_EQUAL(pair.server_port, low);
+    for (uint16_t port = low; port < low + 2; port++) {
+        connected = connect_to(port);
+        CU_ASSERT(connected >= 0);
+        close(connected);
+    }
+    close_and_give(&pair);
+    port_pool_free(pool);
+}
+
+static void the_pair_that_rested_longest_is_handed_out_first(void)
+{
+    struct port_pair first, second, third;
+
+    pool_of(3);
+    CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &first), 0);
+    CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &second), 0);
+    close_and_give(&second);
+    close_and_give(&first);
+    for (unsigned i = 0; i < 3; i++) {
+        static const uint16_t order[] = { 4, 2, 0 };
+
+        CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &third), 0);
+        CU_ASSERT_EQUAL(third.server_port, low + order[i]);
+        close_and_give(&third);
+    }
+    port_pool_free(pool);
+}
+
+static void a_pair_with_a_port_that_another_program_holds_is_passed_over(void)
+{
+    struct net_address held_address;
+    struct port_pool *other;
+    struct port_pair held, pair;
+
+    pool_of(2);
+    /* Holds the second port of the first pair. */
+    CU_ASSERT_EQUAL_FATAL(net_address_parse("127.0.0.1", 0, &held_address), 0);
+    CU_ASSERT_EQUAL_FATAL(port_pool_new(&held_address, (uint16_t)(low + 1), (uint16_t)(low + 2),
+                                        &other), 0);
+    CU_ASSERT_EQUAL_FATAL(port_pool_take(other, &held), 0);
+    close(held.client_listener);
+    CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &pair), 0);
+    CU_ASSERT_EQUAL(pair.server_port, low + 2);
+    CU_ASSERT_EQUAL(port_pool_resting(pool), 1);
+    close(held.server_listener);
+    close_and_give(&pair);
+    CU_ASSERT_EQUAL(port_pool_resting(pool), 2);
+    port_pool_free(other);
+    port_pool_free(pool);
+}
+
+static void an_empty_pool_says_so_and_leaks_nothing(void)
+{
+    unsigned descriptors = count_descriptors();
+    struct port_pair pair, none;
+
+    pool_of(1);
+    CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &pair), 0);
+    CU_ASSERT_EQUAL(port_pool_take(pool, &none), -EADDRNOTAVAIL);
+    close_and_give(&pair);
+    CU_ASSERT_EQUAL(port_pool_take(pool, &pair), 0);
+    close_and_give(&pair);
+    port_pool_free(pool);
+    CU_ASSERT_EQUAL(count_descriptors(), descriptors);
+}
+
+static void a_range_holds_whole_pairs(void)
+{
+    CU_ASSERT_EQUAL_FATAL(net_address_parse("127.0.0.1", 0, &loopback), 0);
+    CU_ASSERT_EQUAL(port_pool_new(&loopback, 8010, 8010, &pool), -EINVAL);
+    CU_ASSERT_EQUAL(port_pool_new(&loopback, 8010, 8009, &pool), -EINVAL);
+    CU_ASSERT_EQUAL(port_pool_new(&loopback, 0, 65535, &pool), -EINVAL);
+    CU_ASSERT_EQUAL_FATAL(port_pool_new(&loopback, 8010, 8012, &pool), 0);
+    CU_ASSERT_EQUAL(port_pool_size(pool), 1);
+    port_pool_free(pool);
+    CU_ASSERT_EQUAL_FATAL(port_pool_new(&loopback, 1, 65535, &pool), 0);
+    CU_ASSERT_EQUAL(port_pool_size(pool), 32767);
+    port_pool_free(pool);
+}
+
+static void only_server_ports_have_an_index(void)
+{
+    CU_ASSERT_EQUAL_FATAL(net_address_parse("127.0.0.1", 0, &loopback), 0);
+    CU_ASSERT_EQUAL_FATAL(port_pool_new(&loopback, 8010, 8013, &pool), 0);
+    CU_ASSERT_EQUAL(port_pool_index(pool, 8010), 0);
+    CU_ASSERT_EQUAL(port_pool_index(pool, 8012), 1);
+    CU_ASSERT_EQUAL(port_pool_index(pool, 8011), -1);
+    CU_ASSERT_EQUAL(port_pool_index(pool, 8008), -1);
+    CU_ASSERT_EQUAL(port_pool_index(pool, 8014), -1);
+    port_pool_free(pool);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        TEST(a_pair_is_two_adjacent_ports_that_listen),
+        TEST(the_pair_that_rested_longest_is_handed_out_first),
+        TEST(a_pair_with_a_port_that_another_program_holds_is_passed_over),
+        TEST(an_empty_pool_says_so_and_leaks_nothing),
+        TEST(a_range_holds_whole_pairs),
+        TEST(only_server_ports_have_an_index),
+        CU_TEST_INFO_NULL,
+    };
+
+    return unit_run("port_pool", tests);
+}
