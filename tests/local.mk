@@ -7,6 +7,8 @@ TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = $(PYTHON3)
 unit_tests = \
 	tests/unit/test_duplex \
+	tests/unit/test_http_guard \
+	tests/unit/test_methods \
 	tests/unit/test_net_address \
 	tests/unit/test_port_pool \
 	tests/unit/test_relay \
@@ -22,6 +24,11 @@ unit_libs = relay/librelay.la $(CUNIT_LIBS) $(PTHREAD_LIBS)
 tests_unit_test_duplex_SOURCES = tests/unit/test_duplex.c $(sockets)
 tests_unit_test_duplex_CFLAGS = $(unit_cflags)
 tests_unit_test_duplex_LDADD = $(unit_libs)
+tests_unit_test_http_guard_CFLAGS = $(unit_cflags)
+tests_unit_test_http_guard_LDADD = rpc/librpc.la $(unit_libs)
+tests_unit_test_methods_SOURCES = tests/unit/test_methods.c $(sockets)
+tests_unit_test_methods_CFLAGS = $(unit_cflags) $(XMLRPC_SERVER_CFLAGS)
+tests_unit_test_methods_LDADD = rpc/librpc.la $(XMLRPC_SERVER_LIBS) $(unit_libs)
 tests_unit_test_net_address_CFLAGS = $(unit_cflags)
 tests_unit_test_net_address_LDADD = $(unit_libs)
 tests_unit_test_port_pool_SOURCES = tests/unit/test_port_pool.c $(sockets)

@@ -1,0 +1,306 @@
+#include "rpc/http_guard.h"
+
+#include "relay/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+/* A piece of the header; not terminated. */
+struct piece {
+    const char *text;
+    size_t length;
+};
+
+/* What the fields said. */
+struct fields {
+    bool has_length, has_host, has_type;
+    size_t body_bytes;
+};
+
+static bool refuse(struct http_request *request, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static bool refuse(struct http_request *request, int status, const char *format, ...)
+{
+    va_list arguments;
+
+    request->status = status;
+    va_start(arguments, format);
+    vsnprintf(request->reason, sizeof request->reason, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+static bool piece_is(struct piece piece, const char *text)
+{
+    return piece.length == strlen(text) && memcmp(piece.text, text, piece.length) == 0;
+}
+
+static bool piece_is_nocase(struct piece piece, const char *text)
+{
+    return piece.length == strlen(text) && strncasecmp(piece.text, text, piece.length) == 0;
+}
+
+/* For a reason: the piece, printable and short. */
+struct shown { char text[44]; };
+
+static struct shown show(struct piece piece)
+{
+    struct shown shown;
+
+    text_printable(piece.text, piece.length, shown.text, sizeof shown.text);
+    return shown;
+}
+
+/* Cuts off what stands before the first separator, and the separator. */
+static struct piece cut(struct piece *rest, char separator)
+{
+    const char *end = memchr(rest->text, separator, rest->length);
+    struct piece head = { rest->text, end ? (size_t)(end - rest->text) : rest->length };
+    size_t taken = head.length + (end != NULL);
+
+    rest->text += taken;
+    rest->length -= taken;
+    return head;
+}
+
+static struct piece trim(struct piece piece)
+{
+    while (piece.length && (piece.text[0] == ' ' || piece.text[0] == '\t'))
+        piece.text++, piece.length--;
+    while (piece.length && (piece.text[piece.length - 1] == ' ' ||
+                            piece.text[piece.length - 1] == '\t'))
+        piece.length--;
+    return piece;
+}
+
+/* A header line without its CR LF, or LF alone. */
+static struct piece cut_line(struct piece *rest)
+{
+    struct piece line = cut(rest, '\n');
+
+    if (line.length && line.text[line.length - 1] == '\r')
+        line.length--;
+    return line;
+}
+
+/* "http://host:port/RPC2", as a proxy would be asked, means "/RPC2" here. */
+static struct piece path_of(struct piece target)
+{
+    static const char scheme[] = "http://";
+    size_t length = sizeof scheme - 1;
+
+    if (target.length > length && strncasecmp(target.text, scheme, length) == 0) {
+        target.text += length;
+        target.length -= length;
+        cut(&target, '/');
+        target.text--;
+        target.length++;
+    }
+    return target;
+}
+
+static bool check_request_line(struct piece line, struct http_request *request)
+{
+    struct piece method = cut(&line, ' ');
+    struct piece target = cut(&line, ' ');
+    struct piece path = path_of(target);
+
+    if (!piece_is(line, "HTTP/1.1") && !piece_is(line, "HTTP/1.0")) {
+        if (line.length > 5 && memcmp(line.text, "HTTP/", 5) == 0)
+            return refuse(request, 505, "expected HTTP/1.1 or HTTP/1.0, got \"%s\"",
+                          show(line).text);
+        return refuse(request, 400, "expected a request line such as \"POST /RPC2 HTTP/1.1\"");
+    }
+    if (!piece_is(path, "/RPC2") && !piece_is(path, "/"))
+        return refuse(request, 404, "nothing is here at \"%s\"; XML-RPC is served at /RPC2",
+                      show(target).text);
+    if (!piece_is(method, "POST"))
+        return refuse(request, 405, "this is an XML-RPC service: POST a call to /RPC2, got \"%s\"",
+                      show(method).text);
+    return true;
+}
+
+static bool check_length(struct piece value, struct fields *fields, struct http_request *request)
+{
+    size_t bytes = 0;
+
+    if (fields->has_length)
+        return refuse(request, 400, "expected one Content-Length, got two");
+    fields->has_length = true;
+    for (size_t i = 0; i < value.length; i++) {
+        if (value.text[i] < '0' || value.text[i] > '9')
+            return refuse(request, 400, "expected a number in Content-Length, got \"%s\"",
+                          show(value).text);
+        if (bytes <= HTTP_BODY_BYTES)
+            bytes = bytes * 10 + (size_t)(value.text[i] - '0');
+    }
+    if (bytes > HTTP_BODY_BYTES)
+        return refuse(request, 413, "a call may have %d bytes, Content-Length is %s",
+                      HTTP_BODY_BYTES, show(value).text);
+    if (bytes == 0)
+        return refuse(request, 400, "expected a call, got an empty body");
+    fields->body_bytes = bytes;
+    return true;
+}
+
+static bool check_host(struct piece value, struct fields *fields, struct http_request *request)
+{
+    int taken = uri_host_parse(value.text, value.length, request->host);
+    struct piece port;
+
+    if (fields->has_host)
+        return refuse(request, 400, "expected one Host, got two");
+    fields->has_host = true;
+    if (taken < 0)
+        return refuse(request, 400, "expected a host name or address in Host, got \"%s\"",
+                      show(value).text);
+    port = (struct piece){ value.text + taken, value.length - (size_t)taken };
+    for (size_t i = 0; i < port.length; i++) {
+        bool fits = i == 0 ? port.text[i] == ':' : port.text[i] >= '0' && port.text[i] <= '9';
+        if (!fits || i > 5)
+            return refuse(request, 400, "expected HOST or HOST:PORT in Host, got \"%s\"",
+                          show(value).text);
+    }
+    return true;
+}
+
+static bool check_type(struct piece value, struct fields *fields, struct http_request *request)
+{
+    struct piece rest = value;
+    struct piece type = trim(cut(&rest, ';'));
+
+    fields->has_type = true;
+    if (piece_is_nocase(type, "text/xml") || piece_is_nocase(type, "application/xml"))
+        return true;
+    return refuse(request, 415, "expected Content-Type text/xml, got \"%s\"", show(value).text);
+}
+
+static bool check_field(struct piece name, struct piece value, struct fields *fields,
+                        struct http_request *request)
+{
+    if (piece_is_nocase(name, "content-length"))
+        return check_length(value, fields, request);
+    if (piece_is_nocase(name, "host"))
+        return check_host(value, fields, request);
+    if (piece_is_nocase(name, "content-type"))
+        return check_type(value, fields, request);
+    if (piece_is_nocase(name, "transfer-encoding"))
+        return refuse(request, 411, "expected a body with Content-Length, got Transfer-Encoding");
+    if (piece_is_nocase(name, "expect"))
+        request->expects_continue = piece_is_nocase(value, "100-continue");
+    return true;
+}
+
+static bool is_name_character(unsigned char c)
+{
+    return c > ' ' && c < 0x7f && !strchr("\"(),/:;<=>?@[\\]{}", c);
+}
+
+static bool check_line(struct piece line, struct fields *fields, struct http_request *request)
+{
+    struct piece value = line;
+    struct piece name = cut(&value, ':');
+    bool well_formed = name.length > 0 && name.length < line.length;
+
+    for (size_t i = 0; well_formed && i < name.length; i++)
+        well_formed = is_name_character((unsigned char)name.text[i]);
+    for (size_t i = 0; well_formed && i < value.length; i++)
+        well_formed = (unsigned char)value.text[i] >= ' ' || value.text[i] == '\t';
+    /* Abyss takes "Name:value" for a name without a colon. */
+    if (well_formed && value.length && value.text[0] != ' ' && value.text[0] != '\t')
+        return refuse(request, 400, "expected a space after the colon in \"%s\"", show(line).text);
+    if (!well_formed)
+        return refuse(request, 400, "expected a header field \"Name: value\", got \"%s\"",
+                      show(line).text);
+    return check_field(name, trim(value), fields, request);
+}
+
+/* The end of the header: the first empty line after the request line. */
+static size_t header_length(const char *bytes, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        if (bytes[i] != '\n')
+            continue;
+        if (i + 1 < length && bytes[i + 1] == '\n')
+            return i + 2;
+        if (i + 2 < length && bytes[i + 1] == '\r' && bytes[i + 2] == '\n')
+            return i + 3;
+    }
+    return 0;
+}
+
+static bool check_header(struct piece header, struct fields *fields, struct http_request *request)
+{
+    struct piece request_line = cut_line(&header);
+    bool is_new = request_line.length && request_line.text[request_line.length - 1] == '1';
+
+    if (!check_request_line(request_line, request))
+        return false;
+    for (;;) {
+        struct piece line = cut_line(&header);
+        if (line.length == 0)
+            break;
+        if (!check_line(line, fields, request))
+            return false;
+    }
+    if (is_new && !fields->has_host)
+        return refuse(request, 400, "expected a Host field in an HTTP/1.1 request");
+    if (!fields->has_length)
+        return refuse(request, 411, "expected a Content-Length field");
+    if (!fields->has_type)
+        return refuse(request, 415, "expected Content-Type text/xml, got none");
+    return true;
+}
+
+/* Robust servers pass over empty lines before a request, and so does Abyss. */
+static size_t empty_lines(const char *bytes, size_t length)
+{
+    size_t skipped = 0;
+
+    while (skipped < length && (bytes[skipped] == '\r' || bytes[skipped] == '\n'))
+        skipped++;
+    return skipped;
+}
+
+enum http_verdict http_guard_look(const char *bytes, size_t length, struct http_request *request)
+{
+    size_t skipped = empty_lines(bytes, length);
+    size_t header_bytes = header_length(bytes + skipped, length - skipped);
+    struct fields fields = { 0 };
+
+    memset(request, 0, sizeof *request);
+    if ((header_bytes ? skipped + header_bytes : length) > HTTP_HEADER_BYTES) {
+        refuse(request, 431, "a request's header may have %d bytes", HTTP_HEADER_BYTES);
+        return HTTP_REFUSED;
+    }
+    if (!header_bytes)
+        return HTTP_INCOMPLETE;
+    if (!check_header((struct piece){ bytes + skipped, header_bytes }, &fields, request))
+        return HTTP_REFUSED;
+    request->bytes = skipped + header_bytes + fields.body_bytes;
+    return length >= request->bytes ? HTTP_COMPLETE : HTTP_INCOMPLETE;
+}
+
+const char *http_status_text(int status)
+{
+    static const struct { int status; const char *text; } texts[] = {
+        { 400, "Bad Request" },
+        { 404, "Not Found" },
+        { 405, "Method Not Allowed" },
+        { 408, "Request Timeout" },
+        { 411, "Length Required" },
+        { 413, "Content Too Large" },
+        { 415, "Unsupported Media Type" },
+        { 431, "Request Header Fields Too Large" },
+        { 505, "HTTP Version Not Supported" },
+    };
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        if (texts[i].status == status)
+            return texts[i].text;
+    }
+    return "Error";
+}

@@ -1,0 +1,39 @@
+/* http_guard: looks at a whole HTTP request before Abyss does.
+ *
+ * Only what the library reads well gets through: one POST to /RPC2 or /, a
+ * small header, one plain Content-Length, an XML content type. Whatever else
+ * comes is refused with a status and a sentence. A browser can't send an XML
+ * content type to another site without asking first, so web pages can't open
+ * tunnels behind their reader's back. Pure functions; any thread. */
+#ifndef RPC_HTTP_GUARD_H
+#define RPC_HTTP_GUARD_H
+
+#include "relay/uri.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum {
+    HTTP_HEADER_BYTES = 4000,           /* Abyss 1.33.14 reads headers into 4096 */
+    HTTP_BODY_BYTES = 64 * 1024,
+    HTTP_REQUEST_BYTES = HTTP_HEADER_BYTES + HTTP_BODY_BYTES
+};
+
+enum http_verdict { HTTP_INCOMPLETE, HTTP_COMPLETE, HTTP_REFUSED };
+
+struct http_request {
+    size_t bytes;                       /* header and body; 0 until the header is complete */
+    bool expects_continue;              /* the client waits for a 100 before it sends the body */
+    char host[URI_HOST_BYTES];          /* from Host, without the port; "" without that field */
+    int status;                         /* when refused: the HTTP status */
+    char reason[200];                   /* when refused: one sentence */
+};
+
+/* Looks at the bytes that have arrived so far, from the first of the request
+ * on, and fills request. Bytes beyond the request are not looked at. */
+enum http_verdict http_guard_look(const char *bytes, size_t length, struct http_request *request);
+
+/* "Method Not Allowed" for 405. */
+const char *http_status_text(int status);
+
+#endif

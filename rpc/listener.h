@@ -1,0 +1,47 @@
+/* listener: accepts HTTP connections, and waits on one thread until a whole
+ * request has arrived on each.
+ *
+ * Requests are looked at where they are, in the socket's receive buffer, and
+ * left there: who takes a ready connection reads the request as if nobody had
+ * touched it, and never has to wait for it. So a slow, dripping or silent
+ * client costs a descriptor for a while and holds up nobody. What the guard
+ * refuses is answered here. */
+#ifndef RPC_LISTENER_H
+#define RPC_LISTENER_H
+
+#include "relay/net_address.h"
+#include "rpc/http_guard.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/queue.h>
+
+enum {
+    LISTENER_CONNECTIONS_MAX = 512,     /* at once; then the longest-waiting makes room */
+    LISTENER_REQUEST_TIMEOUT_MS = 10000 /* for a whole request to arrive */
+};
+
+struct listener;
+
+/* A connection with a request ready to be read. */
+struct ready_request {
+    int socket;                         /* non-blocking */
+    struct net_address peer;
+    struct http_request request;
+};
+
+/* Listens on address; *bound gets what it really listens on. ready is called
+ * on the listener's thread for each complete request; it takes the socket over
+ * and must not block, and listener_done tells when the socket is closed. 0 or a
+ * negative errno. */
+int listener_start(const struct net_address *address,
+                   void (*ready)(const struct ready_request *request, void *context),
+                   void *context, struct listener **listener, struct net_address *bound);
+
+/* A connection handed to ready has been closed. Any thread. */
+void listener_done(struct listener *listener);
+
+/* Closes the port and all connections that wait, and ends the thread. */
+void listener_stop(struct listener *listener);
+
+#endif

@@ -1,0 +1,13 @@
+noinst_LTLIBRARIES += rpc/librpc.la
+
+rpc_librpc_la_SOURCES = \
+	rpc/faults.c rpc/faults.h \
+	rpc/http_guard.c rpc/http_guard.h \
+	rpc/listener.c rpc/listener.h \
+	rpc/methods.c rpc/methods.h \
+	rpc/rpc_server.c rpc/rpc_server.h \
+	rpc/system_methods.c \
+	rpc/tunnel_methods.c \
+	rpc/xml_guard.c rpc/xml_guard.h
+rpc_librpc_la_CPPFLAGS = $(AM_CPPFLAGS) $(XMLRPC_SERVER_CFLAGS)
+rpc_librpc_la_LIBADD = relay/librelay.la $(XMLRPC_SERVER_LIBS)

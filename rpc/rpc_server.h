@@ -1,0 +1,29 @@
+/* rpc_server: the proxy's XML-RPC front, at /RPC2 and /.
+ *
+ * One thread accepts connections and waits for requests, without ever being
+ * held up by a slow one; a few workers carry out the calls, on xmlrpc-c's
+ * Abyss server. Start and stop from one thread, one server in a process at a
+ * time. */
+#ifndef RPC_RPC_SERVER_H
+#define RPC_RPC_SERVER_H
+
+#include "relay/net_address.h"
+#include "relay/relay.h"
+
+struct rpc_server;
+
+struct rpc_settings {
+    struct net_address listen;          /* port 0 takes a free one */
+    const char *host;                   /* for the URIs; NULL: as the caller addressed the proxy */
+};
+
+/* Listens and starts serving. *address gets the address really listened on. 0
+ * or a negative errno (of bind, most likely); *server is the caller's until
+ * rpc_server_stop. relay must outlive it. */
+int rpc_server_start(const struct rpc_settings *settings, struct relay *relay,
+                     struct rpc_server **server, struct net_address *address);
+
+/* Stops accepting, ends connections, waits for calls under way, frees. */
+void rpc_server_stop(struct rpc_server *server);
+
+#endif
