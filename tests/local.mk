@@ -6,6 +6,7 @@ AM_TESTS_ENVIRONMENT = \
 TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = $(PYTHON3)
 unit_tests = \
+	tests/unit/test_config \
 	tests/unit/test_duplex \
 	tests/unit/test_http_guard \
 	tests/unit/test_methods \
@@ -21,6 +22,8 @@ sockets = tests/unit/sockets.c
 unit_cflags = $(AM_CFLAGS) $(CUNIT_CFLAGS)
 unit_libs = relay/librelay.la $(CUNIT_LIBS) $(PTHREAD_LIBS)
 
+tests_unit_test_config_CFLAGS = $(unit_cflags)
+tests_unit_test_config_LDADD = server/libserver.la $(INIH_LIBS) $(unit_libs)
 tests_unit_test_duplex_SOURCES = tests/unit/test_duplex.c $(sockets)
 tests_unit_test_duplex_CFLAGS = $(unit_cflags)
 tests_unit_test_duplex_LDADD = $(unit_libs)

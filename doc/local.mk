@@ -1,0 +1,2 @@
+dist_man_MANS += doc/tristero-tunneld.8
+EXTRA_DIST += doc/tristero-tunneld.conf.example

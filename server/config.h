@@ -1,0 +1,48 @@
+/* config: what the operator asked for, on the command line and in a file.
+ *
+ * The command line wins over the file, wherever --config stands on it; both
+ * win over the defaults. Plain values; used before there are threads. */
+#ifndef SERVER_CONFIG_H
+#define SERVER_CONFIG_H
+
+#include "relay/log.h"
+#include "relay/net_address.h"
+#include "relay/relay.h"
+#include "relay/uri.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { CONFIG_ERROR_BYTES = 1024 };
+
+struct config {
+    struct net_address listen;          /* where XML-RPC is served */
+    char host[URI_HOST_BYTES];          /* for the URIs; "": as the caller addressed the proxy */
+    struct relay_settings relay;
+    bool relay_listen_given;            /* relay.listen is not just a copy of listen */
+    bool max_tunnels_given;             /* relay.max_tunnels is not just the default */
+    int64_t drain_ms;                   /* what live tunnels get to finish in */
+    enum log_level log_level;
+    bool log_addresses;
+};
+
+enum config_wish { CONFIG_SERVE, CONFIG_SHOW_HELP, CONFIG_SHOW_VERSION };
+
+/* Reads the command line, whose words getopt may reorder, and the file that it
+ * names. 0, and then config is filled if *wish is CONFIG_SERVE; or a negative
+ * errno, and then error says in one line what was wrong, where, and what was
+ * expected. */
+int config_read(int argc, char **argv, struct config *config, enum config_wish *wish,
+                char error[CONFIG_ERROR_BYTES]);
+
+/* How many tunnels there can really be: max_tunnels, or fewer if the port
+ * pairs are fewer. */
+size_t config_port_pairs(const struct config *config);
+size_t config_tunnels_at_once(const struct config *config);
+
+/* Every option with its default. */
+void config_write_help(FILE *out);
+
+#endif

@@ -1,0 +1,26 @@
+#include "server/limits.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <sys/resource.h>
+
+enum {
+    DESCRIPTORS_A_TUNNEL = 2,           /* for each end a listener, then a connection */
+    DESCRIPTORS_BESIDES = 600           /* XML-RPC connections, and the few of the process */
+};
+
+int limits_make_room(size_t tunnels, struct limits_descriptors *room)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit))
+        return -errno;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit))
+        return -errno;
+    room->needed = DESCRIPTORS_BESIDES + DESCRIPTORS_A_TUNNEL * tunnels;
+    room->available = limit.rlim_max < SIZE_MAX ? limit.rlim_max : SIZE_MAX;
+    room->fitting_tunnels = room->available < DESCRIPTORS_BESIDES ? 0 :
+        (room->available - DESCRIPTORS_BESIDES) / DESCRIPTORS_A_TUNNEL;
+    return room->needed <= room->available ? 0 : -EMFILE;
+}

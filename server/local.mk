@@ -1,0 +1,15 @@
+# Everything but main, so that the unit tests can link it.
+noinst_LTLIBRARIES += server/libserver.la
+sbin_PROGRAMS += tristero-tunneld
+
+server_libserver_la_SOURCES = \
+	server/config.c server/config.h \
+	server/config_file.c server/config_file.h \
+	server/limits.c server/limits.h \
+	server/settings.c server/settings.h
+server_libserver_la_CFLAGS = $(AM_CFLAGS) $(INIH_CFLAGS)
+server_libserver_la_LIBADD = $(INIH_LIBS)
+
+tristero_tunneld_SOURCES = server/main.c
+tristero_tunneld_LDADD = server/libserver.la rpc/librpc.la relay/librelay.la \
+	$(XMLRPC_SERVER_LIBS) $(INIH_LIBS) $(PTHREAD_LIBS)

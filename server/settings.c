@@ -1,0 +1,225 @@
+#include "server/settings.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+enum {
+    MOST_SECONDS = 366 * 24 * 3600,     /* a year: whoever wants more means "never" */
+    MOST_TUNNELS = 1000000,
+    VALUE_SHOWN_BYTES = 100             /* of a wrong value, in its error */
+};
+
+/* Digits only: strtoll would take signs, blanks and whatever follows. */
+static int parse_number(const char *text, size_t length, int64_t lowest, int64_t highest,
+                        int64_t *number)
+{
+    int64_t sum = 0;
+
+    if (!length)
+        return -EINVAL;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return -EINVAL;
+        sum = sum * 10 + (text[i] - '0');
+        if (sum > highest)
+            return -EINVAL;
+    }
+    if (sum < lowest)
+        return -EINVAL;
+    *number = sum;
+    return 0;
+}
+
+static int parse_choice(const char *text, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(text, names[i]))
+            return (int)i;
+    return -EINVAL;
+}
+
+static int set_listen(const struct setting *setting, const char *value, struct config *config)
+{
+    (void)setting;
+    return net_address_parse_with_port(value, &config->listen);
+}
+
+static int set_host(const struct setting *setting, const char *value, struct config *config)
+{
+    char host[URI_HOST_BYTES];
+    size_t length = strlen(value);
+    int parsed = uri_host_parse(value, length, host);
+
+    (void)setting;
+    if (parsed < 0 || (size_t)parsed != length)
+        return -EINVAL;
+    memcpy(config->host, host, sizeof host);
+    return 0;
+}
+
+static int set_relay_listen(const struct setting *setting, const char *value,
+                            struct config *config)
+{
+    int err = net_address_parse(value, 0, &config->relay.listen);
+
+    (void)setting;
+    if (!err)
+        config->relay_listen_given = true;
+    return err;
+}
+
+static int set_ports(const struct setting *setting, const char *value, struct config *config)
+{
+    const char *dash = strchr(value, '-');
+    int64_t low, high;
+
+    if (!dash)
+        return -EINVAL;
+    if (parse_number(value, (size_t)(dash - value), setting->lowest, setting->highest, &low))
+        return -EINVAL;
+    if (parse_number(dash + 1, strlen(dash + 1), low + 1, setting->highest, &high))
+        return -EINVAL;
+    config->relay.port_low = (uint16_t)low;
+    config->relay.port_high = (uint16_t)high;
+    return 0;
+}
+
+static int set_max_tunnels(const struct setting *setting, const char *value,
+                           struct config *config)
+{
+    int64_t number;
+    int err = parse_number(value, strlen(value), setting->lowest, setting->highest, &number);
+
+    if (err)
+        return err;
+    config->relay.max_tunnels = (size_t)number;
+    config->max_tunnels_given = true;
+    return 0;
+}
+
+static int set_seconds(const struct setting *setting, const char *value, struct config *config)
+{
+    int64_t seconds;
+    int err = parse_number(value, strlen(value), setting->lowest, setting->highest, &seconds);
+
+    if (err)
+        return err;
+    *(int64_t *)((char *)config + setting->milliseconds_at) = seconds * 1000;
+    return 0;
+}
+
+static int set_attach_from(const struct setting *setting, const char *value,
+                           struct config *config)
+{
+    static const char *const names[] = { "opener", "any" };
+    int choice = parse_choice(value, names, 2);
+
+    (void)setting;
+    if (choice < 0)
+        return choice;
+    config->relay.attach_from_any = choice;
+    return 0;
+}
+
+static int set_log_level(const struct setting *setting, const char *value,
+                         struct config *config)
+{
+    static const char *const names[] = { "error", "warning", "info", "debug" };
+    static const enum log_level levels[] = { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+    int choice = parse_choice(value, names, 4);
+
+    (void)setting;
+    if (choice < 0)
+        return choice;
+    config->log_level = levels[choice];
+    return 0;
+}
+
+static int set_log_addresses(const struct setting *setting, const char *value,
+                             struct config *config)
+{
+    static const char *const names[] = { "no", "yes" };
+    int choice = parse_choice(value, names, 2);
+
+    (void)setting;
+    if (choice < 0)
+        return choice;
+    config->log_addresses = choice;
+    return 0;
+}
+
+#define SECONDS(lowest_seconds, field) \
+    .lowest = (lowest_seconds), .highest = MOST_SECONDS, \
+    .milliseconds_at = offsetof(struct config, field), .set = set_seconds
+
+const struct setting settings[SETTINGS_COUNT] = {
+    { .name = "listen", .argument = "ADDR:PORT", .initial = "127.0.0.1:8000",
+      .meaning = "where XML-RPC is served; port 0 takes a free one",
+      .expected = "a numeric address and a port, as 127.0.0.1:8000 or [::1]:8000",
+      .set = set_listen },
+    { .name = "host", .argument = "NAME", .otherwise = "as each caller addressed the proxy",
+      .meaning = "the host in the URIs that are given out",
+      .expected = "a host name, an IPv4 address or an IPv6 address in brackets",
+      .set = set_host },
+    { .name = "relay-listen", .argument = "ADDR", .otherwise = "the address of --listen",
+      .meaning = "where port pairs listen",
+      .expected = "a numeric address without a port, as 192.0.2.1 or [2001:db8::1]",
+      .set = set_relay_listen },
+    { .name = "ports", .argument = "LO-HI", .initial = "8010-10009",
+      .meaning = "the range of port pairs, both ends in it",
+      .expected = "LO-HI, two ports from 1 to 65535 with LO below HI, as 8010-10009",
+      .lowest = 1, .highest = UINT16_MAX, .set = set_ports },
+    { .name = "max-tunnels", .argument = "N", .initial = "1000",
+      .meaning = "tunnels alive at once",
+      .lowest = 1, .highest = MOST_TUNNELS, .set = set_max_tunnels },
+    { .name = "attach-timeout", .argument = "S", .initial = "60",
+      .meaning = "seconds in which a tunnel's server must connect",
+      SECONDS(1, relay.attach_timeout_ms) },
+    { .name = "linger", .argument = "S", .initial = "30",
+      .meaning = "seconds that a half-closed, silent tunnel lives",
+      SECONDS(1, relay.linger_ms) },
+    { .name = "idle-timeout", .argument = "S", .initial = "0",
+      .meaning = "seconds that a tunnel lives without a byte; 0: for ever",
+      SECONDS(0, relay.idle_timeout_ms) },
+    { .name = "attach-from", .argument = "opener|any", .initial = "opener",
+      .meaning = "who may attach: the address that opened the tunnel, or anyone",
+      .expected = "opener or any", .set = set_attach_from },
+    { .name = "drain", .argument = "S", .initial = "10",
+      .meaning = "seconds that live tunnels get to finish at the end",
+      SECONDS(0, drain_ms) },
+    { .name = "log-level", .argument = "LEVEL", .initial = "info",
+      .meaning = "the least that is logged: error, warning, info or debug",
+      .expected = "error, warning, info or debug", .set = set_log_level },
+    { .name = "log-addresses", .argument = "yes|no", .initial = "no",
+      .meaning = "whether addresses of peers come into the log",
+      .expected = "yes or no", .set = set_log_addresses },
+};
+
+const struct setting *settings_find(const char *name)
+{
+    for (size_t i = 0; i < SETTINGS_COUNT; i++)
+        if (!strcmp(settings[i].name, name))
+            return &settings[i];
+    return NULL;
+}
+
+int settings_apply(const struct setting *setting, const char *value, struct config *config)
+{
+    return setting->set(setting, value, config);
+}
+
+void settings_explain(const struct setting *setting, const char *where, const char *value,
+                      char error[CONFIG_ERROR_BYTES])
+{
+    char shown[VALUE_SHOWN_BYTES];
+
+    text_printable(value, strlen(value), shown, sizeof shown);
+    if (setting->expected)
+        snprintf(error, CONFIG_ERROR_BYTES, "%s: got \"%s\", expected %s", where, shown,
+                 setting->expected);
+    else
+        snprintf(error, CONFIG_ERROR_BYTES,
+                 "%s: got \"%s\", expected a whole number from %lld to %lld", where, shown,
+                 (long long)setting->lowest, (long long)setting->highest);
+}

@@ -1,0 +1,549 @@
+/* The configuration of the daemon: what the command line and the file may say,
+ * and what is said about mistakes. */
+#include "server/config.h"
+#include "server/limits.h"
+#include "server/settings.h"
+#include "tests/unit/unit.h"
+
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { WORDS_MAX = 32 };
+
+static struct config config;
+static enum config_wish wish;
+static char error[CONFIG_ERROR_BYTES];
+
+static int read_words(char **words)
+{
+    char *argv[WORDS_MAX] = { "tristero-tunneld" };
+    int argc = 1;
+
+    while (words[argc - 1]) {
+        argv[argc] = words[argc - 1];
+        argc++;
+    }
+    memset(&config, 0xff, sizeof config);
+    strcpy(error, "");
+    return config_read(argc, argv, &config, &wish, error);
+}
+
+#define read_line(...) read_words((char *[]){ __VA_ARGS__ __VA_OPT__(,) NULL })
+
+static char path[] = "/tmp/test_config_XXXXXX";
+
+static void write_file(const char *text, size_t length)
+{
+    FILE *file = fopen(path, "w");
+
+    if (!file || fwrite(text, 1, length, file) != length || fclose(file))
+        abort();
+}
+
+static int read_file(const char *text)
+{
+    write_file(text, strlen(text));
+    return read_line("--config", path);
+}
+
+static bool error_is(const char *expected)
+{
+    if (!strcmp(error, expected))
+        return true;
+    fprintf(stderr, "\ngot:      %s\nexpected: %s\n", error, expected);
+    return false;
+}
+
+/* expected is what follows the name of the file. */
+static bool file_error_is(const char *expected)
+{
+    char whole[CONFIG_ERROR_BYTES];
+
+    snprintf(whole, sizeof whole, "%s%s", path, expected);
+    return error_is(whole);
+}
+
+static const char *listen_text(const struct net_address *address)
+{
+    static char text[NET_ADDRESS_TEXT_BYTES];
+
+    net_address_format(address, text);
+    return text;
+}
+
+static void defaults_are_those_of_the_manual(void)
+{
+    CU_ASSERT_EQUAL_FATAL(read_line(), 0);
+    CU_ASSERT_EQUAL(wish, CONFIG_SERVE);
+    CU_ASSERT_STRING_EQUAL(listen_text(&config.listen), "127.0.0.1:8000");
+    CU_ASSERT_STRING_EQUAL(config.host, "");
+    CU_ASSERT_STRING_EQUAL(listen_text(&config.relay.listen), "127.0.0.1:0");
+    CU_ASSERT_EQUAL(config.relay.port_low, 8010);
+    CU_ASSERT_EQUAL(config.relay.port_high, 10009);
+    CU_ASSERT_EQUAL(config_port_pairs(&config), 1000);
+    CU_ASSERT_EQUAL(config.relay.max_tunnels, 1000);
+    CU_ASSERT_FALSE(config.max_tunnels_given);
+    CU_ASSERT_EQUAL(config.relay.attach_timeout_ms, 60000);
+    CU_ASSERT_EQUAL(config.relay.linger_ms, 30000);
+    CU_ASSERT_EQUAL(config.relay.idle_timeout_ms, 0);
+    CU_ASSERT_FALSE(config.relay.attach_from_any);
+    CU_ASSERT_EQUAL(config.drain_ms, 10000);
+    CU_ASSERT_EQUAL(config.log_level, LOG_INFO);
+    CU_ASSERT_FALSE(config.log_addresses);
+}
+
+static void assert_everything_was_changed(void)
+{
+    CU_ASSERT_STRING_EQUAL(listen_text(&config.listen), "[::1]:0");
+    CU_ASSERT_STRING_EQUAL(config.host, "proxy.example.org");
+    CU_ASSERT_STRING_EQUAL(listen_text(&config.relay.listen), "127.0.0.2:0");
+    CU_ASSERT_EQUAL(config.relay.port_low, 1);
+    CU_ASSERT_EQUAL(config.relay.port_high, 65535);
+    CU_ASSERT_EQUAL(config.relay.max_tunnels, 7);
+    CU_ASSERT_TRUE(config.max_tunnels_given);
+    CU_ASSERT_EQUAL(config.relay.attach_timeout_ms, 1000);
+    CU_ASSERT_EQUAL(config.relay.linger_ms, 2000);
+    CU_ASSERT_EQUAL(config.relay.idle_timeout_ms, 31622400000);
+    CU_ASSERT_TRUE(config.relay.attach_from_any);
+    CU_ASSERT_EQUAL(config.drain_ms, 0);
+    CU_ASSERT_EQUAL(config.log_level, LOG_DEBUG);
+    CU_ASSERT_TRUE(config.log_addresses);
+}
+
+static void every_option_is_taken(void)
+{
+    CU_ASSERT_EQUAL_FATAL(
+        read_line("--listen", "[::1]:0", "--host=Proxy.Example.org", "--relay-listen",
+                  "127.0.0.2", "--ports", "1-65535", "--max-tunnels", "7",
+                  "--attach-timeout=1", "--linger", "2", "--idle-timeout", "31622400",
+                  "--attach-from", "any", "--drain", "0", "--log-level", "debug",
+                  "--log-addresses", "yes"), 0);
+    assert_everything_was_changed();
+}
+
+static void every_key_is_taken(void)
+{
+    CU_ASSERT_EQUAL_FATAL(
+        read_file("# a comment\n; another\n\n"
+                  "listen = [::1]:0\n"
+                  "host=Proxy.Example.org\n"
+                  "  relay-listen   =   127.0.0.2  \n"
+                  "\tports = 1-65535\n"
+                  "max-tunnels = 7 ; explained here\n"
+                  "attach-timeout = 1\r\n"
+                  "linger = 2\n"
+                  "idle-timeout = 31622400\n"
+                  "attach-from = any\n"
+                  "drain = 0\n"
+                  "log-level = debug\n"
+                  "log-addresses = yes"), 0);
+    assert_everything_was_changed();
+}
+
+static void the_command_line_wins_over_the_file_wherever_config_stands(void)
+{
+    const char text[] = "linger = 5\ndrain = 6\n";
+
+    write_file(text, strlen(text));
+    CU_ASSERT_EQUAL_FATAL(read_line("--config", path, "--linger", "7"), 0);
+    CU_ASSERT_EQUAL(config.relay.linger_ms, 7000);
+    CU_ASSERT_EQUAL(config.drain_ms, 6000);
+    CU_ASSERT_EQUAL_FATAL(read_line("--linger", "7", "--config", path), 0);
+    CU_ASSERT_EQUAL(config.relay.linger_ms, 7000);
+    CU_ASSERT_EQUAL(config.drain_ms, 6000);
+}
+
+static void the_last_of_a_repeated_option_or_key_wins(void)
+{
+    CU_ASSERT_EQUAL_FATAL(read_line("--linger", "5", "--linger", "6"), 0);
+    CU_ASSERT_EQUAL(config.relay.linger_ms, 6000);
+    CU_ASSERT_EQUAL_FATAL(read_file("linger = 5\nlinger = 6\n"), 0);
+    CU_ASSERT_EQUAL(config.relay.linger_ms, 6000);
+}
+
+static void port_pairs_listen_where_xml_rpc_does_unless_told(void)
+{
+    CU_ASSERT_EQUAL_FATAL(read_line("--listen", "[::1]:8000"), 0);
+    CU_ASSERT_STRING_EQUAL(listen_text(&config.relay.listen), "[::1]:0");
+    CU_ASSERT_EQUAL_FATAL(read_line("--listen", "[::1]:8000", "--relay-listen", "[::]"), 0);
+    CU_ASSERT_STRING_EQUAL(listen_text(&config.relay.listen), "[::]:0");
+    CU_ASSERT_EQUAL_FATAL(read_line("--relay-listen", "::1"), 0);
+    CU_ASSERT_STRING_EQUAL(listen_text(&config.relay.listen), "[::1]:0");
+}
+
+static void an_ipv6_host_loses_its_brackets(void)
+{
+    CU_ASSERT_EQUAL_FATAL(read_line("--host", "[2001:DB8::1]"), 0);
+    CU_ASSERT_STRING_EQUAL(config.host, "2001:db8::1");
+}
+
+static void an_odd_last_port_makes_no_pair(void)
+{
+    CU_ASSERT_EQUAL_FATAL(read_line("--ports", "8010-8014"), 0);
+    CU_ASSERT_EQUAL(config_port_pairs(&config), 2);
+    CU_ASSERT_EQUAL_FATAL(read_line("--ports", "1-65535"), 0);
+    CU_ASSERT_EQUAL(config_port_pairs(&config), 32767);
+}
+
+static void tunnels_are_limited_by_both_the_number_and_the_pairs(void)
+{
+    CU_ASSERT_EQUAL_FATAL(read_line("--ports", "8010-8013", "--max-tunnels", "9"), 0);
+    CU_ASSERT_EQUAL(config_tunnels_at_once(&config), 2);
+    CU_ASSERT_EQUAL_FATAL(read_line("--ports", "8010-8013", "--max-tunnels", "1"), 0);
+    CU_ASSERT_EQUAL(config_tunnels_at_once(&config), 1);
+}
+
+static void help_and_version_come_before_any_file_is_read(void)
+{
+    CU_ASSERT_EQUAL(read_line("--config", "/nonexistent", "--help"), 0);
+    CU_ASSERT_EQUAL(wish, CONFIG_SHOW_HELP);
+    CU_ASSERT_EQUAL(read_line("--version"), 0);
+    CU_ASSERT_EQUAL(wish, CONFIG_SHOW_VERSION);
+}
+
+static void help_tells_every_option_and_default(void)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+
+    config_write_help(out);
+    fclose(out);
+    for (size_t i = 0; i < SETTINGS_COUNT; i++) {
+        char option[40];
+
+        CU_ASSERT_PTR_NOT_NULL_FATAL(settings[i].name);
+        snprintf(option, sizeof option, "--%s %s", settings[i].name, settings[i].argument);
+        CU_ASSERT_PTR_NOT_NULL(strstr(text, option));
+        CU_ASSERT_PTR_NOT_NULL(strstr(text, settings[i].initial ? settings[i].initial
+                                                                : settings[i].otherwise));
+    }
+    for (const char *line = text; (line = strchr(line, '\n')) != NULL && line[1]; )
+        CU_ASSERT(strcspn(++line, "\n") < 100);
+    free(text);
+}
+
+/* Each is taken neither on the command line nor from a file. */
+static void a_wrong_value_names_its_option_or_key_and_what_was_expected(void)
+{
+    static const struct { const char *name, *value, *expected; } wrong[] = {
+        { "listen", "8000", "a numeric address and a port" },
+        { "listen", "127.0.0.1", "a numeric address and a port" },
+        { "listen", "127.0.0.1:", "a numeric address and a port" },
+        { "listen", "127.0.0.1:65536", "a numeric address and a port" },
+        { "listen", "127.0.0.1:80x", "a numeric address and a port" },
+        { "listen", "::1:8000", "a numeric address and a port" },
+        { "listen", "localhost:8000", "a numeric address and a port" },
+        { "listen", "", "a numeric address and a port" },
+        { "host", "a_b!", "a host name" },
+        { "host", "proxy.example.org:80", "a host name" },
+        { "host", "2001:db8::1", "a host name" },
+        { "host", "http://proxy.example.org", "a host name" },
+        { "host", "", "a host name" },
+        { "relay-listen", "127.0.0.1:8000", "a numeric address without a port" },
+        { "relay-listen", "proxy.example.org", "a numeric address without a port" },
+        { "relay-listen", "", "a numeric address without a port" },
+        { "ports", "8010", "LO-HI, two ports from 1 to 65535 with LO below HI" },
+        { "ports", "8010-8010", "LO-HI" },
+        { "ports", "8011-8010", "LO-HI" },
+        { "ports", "0-8010", "LO-HI" },
+        { "ports", "8010-65536", "LO-HI" },
+        { "ports", "8010-", "LO-HI" },
+        { "ports", "-8010", "LO-HI" },
+        { "ports", "8010-8019-8029", "LO-HI" },
+        { "ports", "8010 - 8019", "LO-HI" },
+        { "ports", "8010:8019", "LO-HI" },
+        { "ports", "", "LO-HI" },
+        { "max-tunnels", "0", "a whole number from 1 to 1000000" },
+        { "max-tunnels", "1000001", "a whole number from 1 to 1000000" },
+        { "max-tunnels", "18446744073709551617", "a whole number" },
+        { "max-tunnels", "-1", "a whole number" },
+        { "max-tunnels", "+1", "a whole number" },
+        { "max-tunnels", "1k", "a whole number" },
+        { "max-tunnels", "", "a whole number" },
+        { "attach-timeout", "0", "a whole number from 1 to 31622400" },
+        { "attach-timeout", "1.5", "a whole number from 1 to 31622400" },
+        { "linger", "0", "a whole number from 1 to 31622400" },
+        { "linger", "30s", "a whole number from 1 to 31622400" },
+        { "idle-timeout", "-1", "a whole number from 0 to 31622400" },
+        { "idle-timeout", "31622401", "a whole number from 0 to 31622400" },
+        { "idle-timeout", "99999999999999999999999", "a whole number from 0" },
+        { "idle-timeout", "", "a whole number from 0" },
+        { "attach-from", "Opener", "opener or any" },
+        { "attach-from", "", "opener or any" },
+        { "drain", "0x10", "a whole number from 0 to 31622400" },
+        { "log-level", "loud", "error, warning, info or debug" },
+        { "log-level", "", "error, warning, info or debug" },
+        { "log-addresses", "1", "yes or no" },
+        { "log-addresses", "", "yes or no" },
+    };
+
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char text[200], whole[300];
+
+        snprintf(text, sizeof text, "--%s=%s", wrong[i].name, wrong[i].value);
+        snprintf(whole, sizeof whole, "--%s: got \"%s\", expected %s", wrong[i].name,
+                 wrong[i].value, wrong[i].expected);
+        CU_ASSERT_EQUAL(read_line(text), -EINVAL);
+        CU_ASSERT_NSTRING_EQUAL(error, whole, strlen(whole));
+
+        snprintf(text, sizeof text, "# one\n%s = %s\n", wrong[i].name, wrong[i].value);
+        snprintf(whole, sizeof whole, "%s:2: key \"%s\": got \"%s\", expected %s", path,
+                 wrong[i].name, wrong[i].value, wrong[i].expected);
+        CU_ASSERT_EQUAL(read_file(text), -EINVAL);
+        CU_ASSERT_NSTRING_EQUAL(error, whole, strlen(whole));
+    }
+}
+
+static void a_wrong_value_is_shown_cut_and_printable(void)
+{
+    char value[500];
+
+    memset(value, '\n', sizeof value);
+    value[sizeof value - 1] = '\0';
+    CU_ASSERT_EQUAL(read_line("--host", value), -EINVAL);
+    CU_ASSERT_PTR_NULL(strchr(error, '\n'));
+    CU_ASSERT_PTR_NOT_NULL(strstr(error, "?...\", expected a host name"));
+}
+
+static void words_that_are_no_options_are_errors(void)
+{
+    CU_ASSERT_EQUAL(read_line("8000"), -EINVAL);
+    CU_ASSERT(error_is("8000: expected only options; see --help"));
+    CU_ASSERT_EQUAL(read_line("--linger", "5", "--", "--drain"), -EINVAL);
+    CU_ASSERT(error_is("--drain: expected only options; see --help"));
+    CU_ASSERT_EQUAL(read_line(""), -EINVAL);
+}
+
+static void options_that_there_are_not_are_errors(void)
+{
+    CU_ASSERT_EQUAL(read_line("--prots", "1-2"), -EINVAL);
+    CU_ASSERT(error_is("--prots: there is no such option; see --help"));
+    CU_ASSERT_EQUAL(read_line("--log", "debug"), -EINVAL);
+    CU_ASSERT(error_is("--log: there is no such option; see --help"));
+    CU_ASSERT_EQUAL(read_line("-vx"), -EINVAL);
+    CU_ASSERT(error_is("-v: there is no such option; see --help"));
+}
+
+static void options_want_their_value_and_no_other(void)
+{
+    CU_ASSERT_EQUAL(read_line("--ports"), -EINVAL);
+    CU_ASSERT(error_is("--ports: expected a value after it; see --help"));
+    CU_ASSERT_EQUAL(read_line("--config"), -EINVAL);
+    CU_ASSERT(error_is("--config: expected a value after it; see --help"));
+    CU_ASSERT_EQUAL(read_line("--help=ports"), -EINVAL);
+    CU_ASSERT(error_is("--help=ports: expected no value; see --help"));
+}
+
+static void an_unknown_key_names_file_and_line(void)
+{
+    CU_ASSERT_EQUAL(read_file("linger = 5\n\nprots = 1-2\n"), -EINVAL);
+    CU_ASSERT(file_error_is(
+        ":3: got the key \"prots\", expected one of listen, host, relay-listen, ports, "
+        "max-tunnels, attach-timeout, linger, idle-timeout, attach-from, drain, log-level, "
+        "log-addresses"));
+    CU_ASSERT_EQUAL(read_file("config = /etc/other\n"), -EINVAL);
+    CU_ASSERT_EQUAL(read_file("--linger = 5\n"), -EINVAL);
+    CU_ASSERT_EQUAL(read_file(" = 5\n"), -EINVAL);
+}
+
+static void a_key_in_a_section_is_an_error(void)
+{
+    CU_ASSERT_EQUAL(read_file("[relay]\nports = 1-2\n"), -EINVAL);
+    CU_ASSERT(file_error_is(":2: got the key \"ports\" in a [section], expected no sections"));
+}
+
+static void a_line_without_key_and_value_is_an_error(void)
+{
+    CU_ASSERT_EQUAL(read_file("linger = 5\nnonsense\n"), -EINVAL);
+    CU_ASSERT(file_error_is(":2: expected key = value"));
+    CU_ASSERT_EQUAL(read_file("[relay\n"), -EINVAL);
+    CU_ASSERT(file_error_is(":1: expected key = value"));
+}
+
+static void the_first_of_several_errors_is_told(void)
+{
+    CU_ASSERT_EQUAL(read_file("nonsense\nlinger = x\n"), -EINVAL);
+    CU_ASSERT(file_error_is(":1: expected key = value"));
+    CU_ASSERT_EQUAL(read_file("linger = 0\nnonsense\ndrain = x\n"), -EINVAL);
+    CU_ASSERT(file_error_is(":1: key \"linger\": got \"0\", "
+                            "expected a whole number from 1 to 31622400"));
+}
+
+static void an_indented_line_is_a_line_of_its_own(void)
+{
+    CU_ASSERT_EQUAL_FATAL(read_file("linger = 5\n  drain = 6\n"), 0);
+    CU_ASSERT_EQUAL(config.relay.linger_ms, 5000);
+    CU_ASSERT_EQUAL(config.drain_ms, 6000);
+    CU_ASSERT_EQUAL(read_file("linger = 5\n  6\n"), -EINVAL);
+    CU_ASSERT(file_error_is(":2: expected key = value"));
+}
+
+/* A key and value padded to length bytes. */
+static void fill_line(char *line, size_t length)
+{
+    memset(line, ' ', length);
+    memcpy(line, "linger = ", 9);
+    line[length - 1] = '5';
+}
+
+static void a_line_is_taken_whole_or_refused(void)
+{
+    char line[10000];
+
+    fill_line(line, 198);
+    write_file(line, 198);
+    CU_ASSERT_EQUAL_FATAL(read_line("--config", path), 0);
+    CU_ASSERT_EQUAL(config.relay.linger_ms, 5000);
+    fill_line(line, 199);
+    write_file(line, 199);
+    CU_ASSERT_EQUAL(read_line("--config", path), -EINVAL);
+    CU_ASSERT(file_error_is(":1: got a longer line, expected at most 198 bytes"));
+    memset(line, '#', sizeof line);
+    write_file(line, sizeof line);
+    CU_ASSERT_EQUAL(read_line("--config", path), -EINVAL);
+}
+
+static void a_nul_byte_is_an_error(void)
+{
+    const char text[] = "linger = 5\ndrain = 6\0000\n";
+
+    write_file(text, sizeof text - 1);
+    CU_ASSERT_EQUAL(read_line("--config", path), -EINVAL);
+    CU_ASSERT(file_error_is(":2: got a NUL byte, expected text"));
+}
+
+static void an_empty_file_changes_nothing(void)
+{
+    struct config defaults;
+
+    CU_ASSERT_EQUAL_FATAL(read_line(), 0);
+    defaults = config;
+    CU_ASSERT_EQUAL_FATAL(read_file(""), 0);
+    CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
+    CU_ASSERT_EQUAL_FATAL(read_line("--config", "/dev/null"), 0);
+    CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
+}
+
+static void a_file_that_cannot_be_read_is_an_error(void)
+{
+    CU_ASSERT_EQUAL(read_line("--config", "/nonexistent"), -ENOENT);
+    CU_ASSERT(error_is("can't read /nonexistent: No such file or directory"));
+    CU_ASSERT_EQUAL(read_line("--config", "/"), -EISDIR);
+    CU_ASSERT(error_is("can't read /: Is a directory"));
+    CU_ASSERT_EQUAL(read_line("--config", ""), -ENOENT);
+}
+
+/* "#key = value" is a key; what is prose has a blank after its #. */
+static void uncomment_example(char *text, bool seen[SETTINGS_COUNT])
+{
+    for (char *line = text; line; line = strchr(line, '\n')) {
+        char key[40];
+
+        line += *line == '\n';
+        if (sscanf(line, "#%39[a-z-] =", key) != 1)
+            continue;
+        CU_ASSERT_PTR_NOT_NULL_FATAL(settings_find(key));
+        CU_ASSERT_FALSE(seen[settings_find(key) - settings]);
+        seen[settings_find(key) - settings] = true;
+        *line = ' ';
+    }
+}
+
+static void the_example_file_holds_every_key_with_its_default(void)
+{
+    const char *source = getenv("srcdir");
+    char text[8192] = "", name[1024];
+    bool seen[SETTINGS_COUNT] = { false };
+    struct config defaults;
+    FILE *file;
+
+    snprintf(name, sizeof name, "%s/doc/tristero-tunneld.conf.example", source ? source : ".");
+    file = fopen(name, "r");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    CU_ASSERT(fread(text, 1, sizeof text - 1, file) > 0);
+    CU_ASSERT(feof(file));
+    fclose(file);
+    CU_ASSERT_EQUAL_FATAL(read_line(), 0);
+    defaults = config;
+    CU_ASSERT_EQUAL(read_file(text), 0);
+    CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
+
+    uncomment_example(text, seen);
+    for (size_t i = 0; i < SETTINGS_COUNT; i++)
+        CU_ASSERT_TRUE(seen[i]);
+    CU_ASSERT_EQUAL(read_file(text), 0);
+    CU_ASSERT_STRING_EQUAL(config.host, "proxy.example.org");
+    memset(config.host, 0, sizeof config.host);
+    config.relay_listen_given = config.max_tunnels_given = false;
+    CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
+}
+
+/* Last, since a hard limit can't be raised again. */
+static void tunnels_that_need_too_many_descriptors_are_refused(void)
+{
+    struct limits_descriptors room;
+    struct rlimit limit = { .rlim_cur = 20, .rlim_max = 700 };
+
+    CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CU_ASSERT_EQUAL(limits_make_room(50, &room), 0);
+    CU_ASSERT_EQUAL(room.available, 700);
+    CU_ASSERT_EQUAL(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    CU_ASSERT_EQUAL(limit.rlim_cur, 700);
+    CU_ASSERT_EQUAL(limits_make_room(51, &room), -EMFILE);
+    CU_ASSERT_EQUAL(room.needed, 702);
+    CU_ASSERT_EQUAL(room.fitting_tunnels, 50);
+
+    limit = (struct rlimit){ .rlim_cur = 100, .rlim_max = 100 };
+    CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CU_ASSERT_EQUAL(limits_make_room(1, &room), -EMFILE);
+    CU_ASSERT_EQUAL(room.fitting_tunnels, 0);
+}
+
+static CU_TestInfo tests[] = {
+    TEST(defaults_are_those_of_the_manual),
+    TEST(every_option_is_taken),
+    TEST(every_key_is_taken),
+    TEST(the_command_line_wins_over_the_file_wherever_config_stands),
+    TEST(the_last_of_a_repeated_option_or_key_wins),
+    TEST(port_pairs_listen_where_xml_rpc_does_unless_told),
+    TEST(an_ipv6_host_loses_its_brackets),
+    TEST(an_odd_last_port_makes_no_pair),
+    TEST(tunnels_are_limited_by_both_the_number_and_the_pairs),
+    TEST(help_and_version_come_before_any_file_is_read),
+    TEST(help_tells_every_option_and_default),
+    TEST(a_wrong_value_names_its_option_or_key_and_what_was_expected),
+    TEST(a_wrong_value_is_shown_cut_and_printable),
+    TEST(words_that_are_no_options_are_errors),
+    TEST(options_that_there_are_not_are_errors),
+    TEST(options_want_their_value_and_no_other),
+    TEST(an_unknown_key_names_file_and_line),
+    TEST(a_key_in_a_section_is_an_error),
+    TEST(a_line_without_key_and_value_is_an_error),
+    TEST(the_first_of_several_errors_is_told),
+    TEST(an_indented_line_is_a_line_of_its_own),
+    TEST(a_line_is_taken_whole_or_refused),
+    TEST(a_nul_byte_is_an_error),
+    TEST(an_empty_file_changes_nothing),
+    TEST(a_file_that_cannot_be_read_is_an_error),
+    TEST(the_example_file_holds_every_key_with_its_default),
+    TEST(tunnels_that_need_too_many_descriptors_are_refused),
+    CU_TEST_INFO_NULL,
+};
+
+int main(void)
+{
+    int descriptor = mkstemp(path);
+    int status;
+
+    if (descriptor < 0)
+        return EXIT_FAILURE;
+    close(descriptor);
+    status = unit_run("config", tests);
+    unlink(path);
+    return status;
+}
