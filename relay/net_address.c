@@ -112,23 +112,25 @@ void net_address_format(const struct net_address *address, char text[NET_ADDRESS
              is_ip6 ? "]" : "", net_address_port(address));
 }
 
-static int address_of(int socket, struct net_address *address,
-                      int (*ask)(int, struct sockaddr *, socklen_t *))
+int net_address_accept(int listener, struct net_address *peer)
 {
-    memset(address, 0, sizeof *address);
-    address->length = sizeof address->ip6;
-    if (ask(socket, &address->any, &address->length) < 0)
-        return -errno;
-    unmap_ip4(address);
-    return 0;
-}
+    int socket;
 
-int net_address_of_peer(int socket, struct net_address *address)
-{
-    return address_of(socket, address, getpeername);
+    memset(peer, 0, sizeof *peer);
+    peer->length = sizeof peer->ip6;
+    socket = accept4(listener, &peer->any, &peer->length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (socket < 0)
+        return -errno;
+    unmap_ip4(peer);
+    return socket;
 }
 
 int net_address_of_socket(int socket, struct net_address *address)
 {
-    return address_of(socket, address, getsockname);
+    memset(address, 0, sizeof *address);
+    address->length = sizeof address->ip6;
+    if (getsockname(socket, &address->any, &address->length) < 0)
+        return -errno;
+    unmap_ip4(address);
+    return 0;
 }

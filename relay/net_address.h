@@ -38,8 +38,11 @@ bool net_address_same_host(const struct net_address *a, const struct net_address
 void net_address_format(const struct net_address *address, char text[NET_ADDRESS_TEXT_BYTES]);
 void net_address_format_host(const struct net_address *address, char text[NET_ADDRESS_TEXT_BYTES]);
 
-/* The two ends of a connected socket. 0 or a negative errno. */
-int net_address_of_peer(int socket, struct net_address *address);
+/* This machine's end of a socket. 0 or a negative errno. */
 int net_address_of_socket(int socket, struct net_address *address);
+
+/* As accept4: a non-blocking socket, closed on exec, and who connected, known
+ * even if it has reset the connection since. A negative errno otherwise. */
+int net_address_accept(int listener, struct net_address *peer);
 
 #endif

@@ -44,20 +44,6 @@ int socket_listen(const struct net_address *address, int backlog)
     return err;
 }
 
-int socket_accept(int listener, struct net_address *peer)
-{
-    int socket = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    int err;
-
-    if (socket < 0)
-        return -errno;
-    err = net_address_of_peer(socket, peer);
-    if (!err)
-        return socket;
-    close(socket);                      /* gone again already: ENOTCONN */
-    return err == -ENOTCONN ? -ECONNABORTED : err;
-}
-
 static int connect_one(const struct addrinfo *to, int64_t deadline_ms)
 {
     int socket_fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -18,9 +18,6 @@ enum {
 /* Listens on address; port 0 takes a free one. */
 int socket_listen(const struct net_address *address, int backlog);
 
-/* Accepts one connection of a non-blocking listener. -EAGAIN when none waits. */
-int socket_accept(int listener, struct net_address *peer);
-
 /* Connects within timeout_ms; to the addresses of a host name one after the
  * other, until one answers. host is without brackets. -ENOENT: no such host. */
 int socket_connect(const char *host, uint16_t port, int timeout_ms);

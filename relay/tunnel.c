@@ -18,7 +18,7 @@ void tunnel_serve(struct tunnel *tunnel)
 
 int tunnel_accept(int listener, struct net_address *peer)
 {
-    int socket = socket_accept(listener, peer);
+    int socket = net_address_accept(listener, peer);
     int err;
 
     switch (socket) {

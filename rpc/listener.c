@@ -278,7 +278,7 @@ static void accept_waiting(struct listener *listener)
             pause_accepting(listener);
             return;
         }
-        socket = socket_accept(listener->socket, &peer);
+        socket = net_address_accept(listener->socket, &peer);
         if (socket == -EAGAIN)
             return;
         if (socket < 0) {

@@ -271,6 +271,18 @@ static void a_server_that_breaks_off_before_its_client_closes_the_tunnel(void)
     finish();
 }
 
+static void a_server_that_breaks_off_before_it_is_accepted_closes_the_tunnel_too(void)
+{
+    set_up();
+    begin();
+    for (int i = 0; i < 50; i++) {
+        CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+        reset(connect_to(server_uri.port));
+        CU_ASSERT_TRUE_FATAL(comes_true(is_empty, NULL));
+    }
+    finish();
+}
+
 static void a_server_that_ends_before_its_client_lingers(void)
 {
     int server;
@@ -451,6 +463,7 @@ int main(void)
         TEST(a_tunnel_without_a_server_is_closed_in_time),
         TEST(an_attached_server_waits_longer_than_the_attach_timeout),
         TEST(a_server_that_breaks_off_before_its_client_closes_the_tunnel),
+        TEST(a_server_that_breaks_off_before_it_is_accepted_closes_the_tunnel_too),
         TEST(a_server_that_ends_before_its_client_lingers),
         TEST(as_many_tunnels_as_allowed_are_alive_at_once),
         TEST(without_a_port_pair_there_is_no_tunnel),
