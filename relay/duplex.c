@@ -15,8 +15,7 @@ struct flow {
     char *buffer;                       /* from the pool, held while bytes are in it */
     size_t start, end;                  /* the bytes in the buffer */
     uint64_t bytes;                     /* delivered to the other socket */
-    bool from_ended;                    /* from has sent its last byte */
-    bool ended;                         /* and to was told so */
+    bool ended;                         /* all of from's bytes are with to, and its end too */
 };
 
 static void flow_let_buffer_go(struct flow *flow)
@@ -26,7 +25,16 @@ static void flow_let_buffer_go(struct flow *flow)
     flow->start = flow->end = 0;
 }
 
-/* 1: there is something in the buffer or the end was seen; 0: nothing now. */
+static int flow_pass_end_on(struct flow *flow)
+{
+    if (shutdown(flow->to, SHUT_WR) < 0)
+        return -errno;
+    flow->ended = true;
+    return 0;
+}
+
+/* Into the empty buffer. 1: there is something in it; 0: nothing came, or the
+ * end did, which has no bytes before it to wait for. */
 static int flow_fill(struct flow *flow)
 {
     ssize_t received;
@@ -42,14 +50,15 @@ static int flow_fill(struct flow *flow)
         flow->end = (size_t)received;
         return 1;
     }
-    flow_let_buffer_go(flow);
     if (received < 0)
-        return errno == EAGAIN ? 0 : -errno;
-    flow->from_ended = true;
-    return 1;
+        received = errno == EAGAIN ? 0 : -errno;
+    else
+        received = flow_pass_end_on(flow);
+    flow_let_buffer_go(flow);
+    return (int)received;
 }
 
-/* 1: the buffer is empty; 0: the other socket takes no more now. */
+/* 1: the buffer is empty, and gone; 0: the other socket takes no more now. */
 static int flow_drain(struct flow *flow)
 {
     while (flow->start < flow->end) {
@@ -63,58 +72,39 @@ static int flow_drain(struct flow *flow)
         flow->start += (size_t)sent;
         flow->bytes += (size_t)sent;
     }
-    flow->start = flow->end = 0;
+    flow_let_buffer_go(flow);
     return 1;
 }
 
-static int flow_pass_end_on(struct flow *flow)
+static bool flow_has_bytes(const struct flow *flow)
 {
-    if (shutdown(flow->to, SHUT_WR) < 0)
-        return -errno;
-    flow->ended = true;
-    return 0;
+    return flow->start < flow->end;
 }
 
 /* Moves what can be moved without waiting. 0 or a negative errno. */
 static int flow_move(struct flow *flow)
 {
     for (int turn = 0; turn < BUFFERS_A_TURN && !flow->ended; turn++) {
-        int moved = flow_drain(flow);
+        int moved = flow_has_bytes(flow) ? 1 : flow_fill(flow);
 
-        if (moved > 0 && flow->from_ended)
-            return flow_pass_end_on(flow);
         if (moved > 0)
-            moved = flow_fill(flow);
+            moved = flow_drain(flow);
         if (moved <= 0)
             return moved;
     }
-    if (flow->start == flow->end)
-        flow_let_buffer_go(flow);
     return 0;
 }
 
-static bool flow_wants_to_read(const struct flow *flow)
-{
-    return !flow->from_ended && flow->start == flow->end;
-}
-
-static bool flow_wants_to_write(const struct flow *flow)
-{
-    return flow->start < flow->end;
-}
-
-/* What to wait for on a socket that in reads from and out writes to. A socket
- * that is through both ways is left out: it would only say so, for ever. */
+/* What to wait for on a socket that in reads from and out writes to. Resets are
+ * told without asking. */
 static struct pollfd interest(const struct flow *in, const struct flow *out)
 {
     struct pollfd polled = { .fd = in->from };
 
-    if (flow_wants_to_read(in))
+    if (!in->ended && !flow_has_bytes(in))
         polled.events |= POLLIN;
-    if (flow_wants_to_write(out))
+    if (flow_has_bytes(out))
         polled.events |= POLLOUT;
-    if (in->from_ended && out->ended)
-        polled.fd = -1;
     return polled;
 }
 

@@ -98,6 +98,25 @@ static void an_end_travels_and_the_other_direction_goes_on(void)
     CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
 }
 
+static void the_end_follows_the_last_byte_whatever_the_amount(void)
+{
+    static char bytes[24 * BUFFER_BYTES];
+
+    for (size_t amount = 0; amount < sizeof bytes; amount += BUFFER_BYTES) {
+        size_t got = 0;
+        ssize_t received;
+
+        start(5000, 0);
+        CU_ASSERT_EQUAL(send(left, bytes, amount, 0), (ssize_t)amount);
+        shutdown(left, SHUT_WR);
+        while ((received = recv(right, bytes, sizeof bytes, 0)) > 0)
+            got += (size_t)received;
+        CU_ASSERT(received == 0 && got == amount);
+        shutdown(right, SHUT_WR);
+        CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+    }
+}
+
 static void a_reset_reaches_the_other_side(void)
 {
     char bytes[16];
@@ -221,6 +240,7 @@ int main(void)
     CU_TestInfo tests[] = {
         TEST(bytes_pass_both_ways_and_are_counted),
         TEST(an_end_travels_and_the_other_direction_goes_on),
+        TEST(the_end_follows_the_last_byte_whatever_the_amount),
         TEST(a_reset_reaches_the_other_side),
         TEST(a_reset_after_an_end_reaches_the_other_side),
         TEST(bytes_before_a_reset_are_passed_on),
