@@ -1,11 +1,12 @@
 # Unit tests: one CUnit program a subject. End-to-end tests: tests/e2e.
 AM_TESTS_ENVIRONMENT = \
-	TRISTERO_TUNNELD='$(abs_top_builddir)/tristero-tunneld' \
+	export TRISTERO_TUNNELD='$(abs_top_builddir)/tristero-tunneld' \
 	TRISTERO_TUNNEL='$(abs_top_builddir)/tristero-tunnel' \
 	SRCDIR='$(abs_top_srcdir)' PERL='$(PERL)' PYTHONDONTWRITEBYTECODE=1;
 TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = $(PYTHON3)
 unit_tests = \
+	tests/unit/test_client \
 	tests/unit/test_config \
 	tests/unit/test_duplex \
 	tests/unit/test_http_guard \
@@ -22,6 +23,9 @@ sockets = tests/unit/sockets.c
 unit_cflags = $(AM_CFLAGS) $(CUNIT_CFLAGS)
 unit_libs = relay/librelay.la $(CUNIT_LIBS) $(PTHREAD_LIBS)
 
+tests_unit_test_client_SOURCES = tests/unit/test_client.c $(sockets)
+tests_unit_test_client_CFLAGS = $(unit_cflags)
+tests_unit_test_client_LDADD = clients/libtristero-tunnel.la $(unit_libs)
 tests_unit_test_config_CFLAGS = $(unit_cflags)
 tests_unit_test_config_LDADD = server/libserver.la $(INIH_LIBS) $(unit_libs)
 tests_unit_test_duplex_SOURCES = tests/unit/test_duplex.c $(sockets)
@@ -42,3 +46,5 @@ tests_unit_test_relay_CFLAGS = $(unit_cflags)
 tests_unit_test_relay_LDADD = $(unit_libs)
 tests_unit_test_uri_CFLAGS = $(unit_cflags)
 tests_unit_test_uri_LDADD = $(unit_libs)
+
+include tests/e2e/local.mk

@@ -1,0 +1,18 @@
+/* library: what the files of libtristero-tunnel share. */
+#ifndef CLIENTS_LIBRARY_H
+#define CLIENTS_LIBRARY_H
+
+#include "clients/tristero_tunnel.h"
+
+struct tristero_proxy {                 /* never changes once it is made */
+    char *url;                          /* without user and password */
+    char *user, *password;              /* or NULL */
+    int call_timeout_ms;
+    int attach_timeout_ms;
+};
+
+/* Fills *error, unless it is NULL; returns status. */
+enum tristero_status error_set(struct tristero_error *error, enum tristero_status status,
+                               const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

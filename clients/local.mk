@@ -1,0 +1,27 @@
+# The library shows tristero_* and nothing else of what is linked into it.
+lib_LTLIBRARIES += clients/libtristero-tunnel.la
+include_HEADERS += clients/tristero_tunnel.h
+pkgconfig_DATA += clients/tristero-tunnel.pc
+bin_PROGRAMS += tristero-tunnel
+
+clients_libtristero_tunnel_la_SOURCES = \
+	clients/attach.c \
+	clients/library.h \
+	clients/proxy.c
+clients_libtristero_tunnel_la_CPPFLAGS = $(AM_CPPFLAGS) $(XMLRPC_CLIENT_CFLAGS) $(CURL_CFLAGS)
+clients_libtristero_tunnel_la_LDFLAGS = -version-info 0:0:0 -no-undefined \
+	-export-symbols-regex '^tristero_'
+clients_libtristero_tunnel_la_LIBADD = relay/libends.la $(XMLRPC_CLIENT_LIBS) $(CURL_LIBS) \
+	$(PTHREAD_LIBS)
+
+tristero_tunnel_SOURCES = \
+	clients/address.c \
+	clients/command.h \
+	clients/expose.c \
+	clients/main.c \
+	clients/open.c
+tristero_tunnel_CPPFLAGS = $(AM_CPPFLAGS) $(XMLRPC_CLIENT_CFLAGS)
+tristero_tunnel_LDADD = clients/libtristero-tunnel.la relay/librelay.la \
+	$(XMLRPC_CLIENT_LIBS) $(PTHREAD_LIBS)
+
+EXTRA_DIST += clients/python/serve_file.py clients/perl/serve-file

@@ -1,0 +1,243 @@
+/* tristero-tunnel: reads the command line and runs the subcommand. */
+#include <config.h>
+
+#include "clients/command.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPEN = 1, ADDRESS = 2, EXPOSE = 4, ANY = OPEN | ADDRESS | EXPOSE };
+enum { TUNNELS_MAX = 256, TIMEOUT_MAX_S = 3600 };
+
+static const struct subcommand {
+    const char *name;
+    int mask;
+    const char *operand;                /* what it takes, or NULL for nothing */
+    int (*run)(struct tristero_proxy *proxy, const struct arguments *arguments);
+} subcommands[] = {
+    { "open", OPEN, NULL, open_command },
+    { "address", ADDRESS, "URI", address_command },
+    { "expose", EXPOSE, "[HOST:]PORT", expose_command },
+};
+
+/* Every option, and the subcommands that it goes with. */
+static const struct option_help {
+    const char *name;
+    const char *argument;               /* or NULL */
+    int goes_with;
+    const char *meaning;
+} options[] = {
+    { "proxy", "URL", ANY, "the proxy's XML-RPC; else the environment's TRISTERO_PROXY" },
+    { "timeout", "S", ANY, "seconds to wait for the proxy's answers and connections (30)" },
+    { "backend", "NAME", OPEN, "the way to attach (tcp)" },
+    { "json", NULL, OPEN, "prints a JSON object" },
+    { "once", NULL, EXPOSE, "stops when the first tunnel has ended" },
+    { "tunnels", "N", EXPOSE, "keeps N tunnels open, each with an address of its own (1)" },
+    { "server-first", NULL, EXPOSE, "for services that speak first: connects to the service at once" },
+    { "help", NULL, ANY, "prints this" },
+    { "version", NULL, ANY, "prints the version" },
+};
+
+enum { OPTIONS = sizeof options / sizeof options[0] };
+
+static void say(FILE *stream, const char *before, const char *format, va_list arguments)
+{
+    flockfile(stream);
+    fputs(before, stream);
+    vfprintf(stream, format, arguments);
+    fputc('\n', stream);
+    fflush(stream);
+    funlockfile(stream);
+}
+
+void complain(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    say(stderr, "tristero-tunnel: ", format, arguments);
+    va_end(arguments);
+}
+
+int print_line(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    say(stdout, "", format, arguments);
+    va_end(arguments);
+    if (!ferror(stdout))
+        return STATUS_OK;
+    complain("can't write to standard output: %s", strerror(errno));
+    return STATUS_FAILED;
+}
+
+static int print_help(void)
+{
+    puts("Usage: tristero-tunnel SUBCOMMAND [OPTION]...\n"
+         "Asks a Tristero proxy for tunnels.\n"
+         "\n"
+         "  open                 opens a tunnel, prints where its server and its clients connect\n"
+         "  address URI          prints where the clients of the tunnel at URI connect\n"
+         "  expose [HOST:]PORT   makes a service reachable through tunnels, one client at a time\n");
+    for (size_t i = 0; i < OPTIONS; i++) {
+        char left[32];
+
+        snprintf(left, sizeof left, "--%s%s%s", options[i].name, options[i].argument ? " " : "",
+                 options[i].argument ? options[i].argument : "");
+        printf("  %-20s %s", left, options[i].meaning);
+        for (size_t j = 0; options[i].goes_with != ANY && j < 3; j++) {
+            if (options[i].goes_with & subcommands[j].mask)
+                printf(" [%s]", subcommands[j].name);
+        }
+        putchar('\n');
+    }
+    return print_line("\nExample: tristero-tunnel expose 8080 --proxy http://127.0.0.1:8000/RPC2");
+}
+
+static int usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static int usage(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    say(stderr, "tristero-tunnel: ", format, arguments);
+    va_end(arguments);
+    fputs("Try \"tristero-tunnel --help\".\n", stderr);
+    return STATUS_USAGE;
+}
+
+static bool read_number(const char *text, long highest, long *number)
+{
+    char *end;
+
+    errno = 0;
+    *number = strtol(text, &end, 10);
+    return !errno && end != text && !*end && *number >= 1 && *number <= highest;
+}
+
+static int take_number(const char *option, const char *text, long highest, long *number)
+{
+    if (read_number(text, highest, number))
+        return STATUS_OK;
+    return usage("--%s is \"%s\", expected a whole number from 1 to %ld", option, text, highest);
+}
+
+/* One option. STATUS_OK, or the status to exit with. */
+static int take_option(const char *name, const char *value, struct arguments *arguments)
+{
+    long number = 0;
+    int status = STATUS_OK;
+
+    if (!strcmp(name, "proxy")) {
+        arguments->proxy_url = value;
+    } else if (!strcmp(name, "backend")) {
+        arguments->backend = value;
+    } else if (!strcmp(name, "json")) {
+        arguments->json = true;
+    } else if (!strcmp(name, "once")) {
+        arguments->once = true;
+    } else if (!strcmp(name, "server-first")) {
+        arguments->server_first = true;
+    } else if (!strcmp(name, "tunnels")) {
+        status = take_number(name, value, TUNNELS_MAX, &number);
+        arguments->tunnels = (unsigned)number;
+    } else if (!strcmp(name, "timeout")) {
+        status = take_number(name, value, TIMEOUT_MAX_S, &number);
+        arguments->timeout_s = (int)number;
+    }
+    return status;
+}
+
+static const struct subcommand *find_subcommand(const char *name)
+{
+    for (size_t i = 0; i < sizeof subcommands / sizeof subcommands[0]; i++) {
+        if (!strcmp(subcommands[i].name, name))
+            return &subcommands[i];
+    }
+    return NULL;
+}
+
+static int run(const struct subcommand *subcommand, const struct arguments *arguments)
+{
+    struct tristero_options timeouts = {
+        .call_timeout_ms = arguments->timeout_s * 1000,
+        .attach_timeout_ms = arguments->timeout_s * 1000,
+    };
+    struct tristero_proxy *proxy;
+    struct tristero_error error;
+    int status;
+
+    if (!arguments->proxy_url || !*arguments->proxy_url)
+        return usage("no proxy is given: expected --proxy URL, or TRISTERO_PROXY in the "
+                     "environment, such as http://127.0.0.1:8000/RPC2");
+    if (tristero_proxy_new(arguments->proxy_url, &timeouts, &proxy, &error)) {
+        complain("%s", error.text);
+        return error.status == TRISTERO_INVALID ? STATUS_USAGE : STATUS_FAILED;
+    }
+    status = subcommand->run(proxy, arguments);
+    tristero_proxy_free(proxy);
+    return status;
+}
+
+/* The words that are left once the options are taken out. */
+static int take_words(char **words, unsigned given, struct arguments *arguments)
+{
+    const struct subcommand *subcommand;
+
+    if (!words[0])
+        return usage("expected a subcommand: open, address or expose");
+    subcommand = find_subcommand(words[0]);
+    if (!subcommand)
+        return usage("unknown subcommand \"%s\", expected open, address or expose", words[0]);
+    if (subcommand->operand && !words[1])
+        return usage("%s: expected %s after it", subcommand->name, subcommand->operand);
+    if (words[1] && (!subcommand->operand || words[2]))
+        return usage("%s: unexpected \"%s\"", subcommand->name,
+                     subcommand->operand ? words[2] : words[1]);
+    for (size_t i = 0; i < OPTIONS; i++) {
+        if ((given & 1u << i) && !(options[i].goes_with & subcommand->mask))
+            return usage("%s: --%s does not go with it", subcommand->name, options[i].name);
+    }
+    arguments->operand = words[1];
+    return run(subcommand, arguments);
+}
+
+int main(int argc, char **argv)
+{
+    struct option table[OPTIONS + 1] = { 0 };
+    struct arguments arguments = {
+        .proxy_url = getenv("TRISTERO_PROXY"),
+        .tunnels = 1,
+        .timeout_s = 30,
+    };
+    unsigned given = 0;
+    int index;
+    int found;
+
+    signal(SIGPIPE, SIG_IGN);           /* a failed write says so itself */
+    for (size_t i = 0; i < OPTIONS; i++)
+        table[i] = (struct option){ options[i].name, options[i].argument != NULL, NULL, 1 };
+    while ((found = getopt_long(argc, argv, "", table, &index)) != -1) {
+        int status;
+
+        if (found == '?')               /* getopt_long has said what is wrong */
+            return STATUS_USAGE;
+        if (!strcmp(options[index].name, "help"))
+            return print_help();
+        if (!strcmp(options[index].name, "version"))
+            return print_line("tristero-tunnel " PACKAGE_VERSION);
+        given |= 1u << index;
+        status = take_option(options[index].name, optarg, &arguments);
+        if (status)
+            return status;
+    }
+    return take_words(argv + optind, given, &arguments);
+}

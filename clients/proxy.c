@@ -1,0 +1,327 @@
+/* The calls: openTunnel and getTunnelAddress, over xmlrpc-c's client. */
+#include "clients/library.h"
+
+#include "relay/uri.h"
+#include "relay/waker.h"
+
+#include <curl/curl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xmlrpc-c/base.h>
+#include <xmlrpc-c/client.h>
+
+enum { DEFAULT_TIMEOUT_MS = 30000 };
+
+static pthread_once_t set_up_once = PTHREAD_ONCE_INIT;
+static bool is_set_up;
+
+enum tristero_status error_set(struct tristero_error *error, enum tristero_status status,
+                               const char *format, ...)
+{
+    va_list arguments;
+
+    if (!error)
+        return status;
+    error->status = status;
+    error->fault_code = 0;
+    va_start(arguments, format);
+    vsnprintf(error->text, sizeof error->text, format, arguments);
+    va_end(arguments);
+    /* It may quote the proxy: nothing of that may steer a terminal or make a
+     * second line in a log. */
+    for (char *at = error->text; *at; at++) {
+        if (*at < ' ' || *at > '~')
+            *at = '?';
+    }
+    return status;
+}
+
+/* What the libraries below keep for the whole process, and until its end. */
+static void set_up(void)
+{
+    xmlrpc_env env;
+
+    xmlrpc_env_init(&env);
+    xmlrpc_client_setup_global_const(&env);
+    is_set_up = !env.fault_occurred;
+    xmlrpc_env_clean(&env);
+}
+
+/* Takes user and password out of the URL, which errors quote. */
+static CURLUcode url_read(const char *url, struct tristero_proxy *proxy)
+{
+    CURLU *parts = curl_url();
+    char *scheme = NULL;
+    CURLUcode code;
+
+    if (!parts)
+        return CURLUE_OUT_OF_MEMORY;
+    code = curl_url_set(parts, CURLUPART_URL, url, 0);
+    if (!code)
+        code = curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0);
+    if (!code && strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
+        code = CURLUE_UNSUPPORTED_SCHEME;
+    if (!code) {                        /* both may be missing */
+        curl_url_get(parts, CURLUPART_USER, &proxy->user, CURLU_URLDECODE);
+        curl_url_get(parts, CURLUPART_PASSWORD, &proxy->password, CURLU_URLDECODE);
+        curl_url_set(parts, CURLUPART_USER, NULL, 0);
+        curl_url_set(parts, CURLUPART_PASSWORD, NULL, 0);
+        code = curl_url_get(parts, CURLUPART_URL, &proxy->url, 0);
+    }
+    curl_free(scheme);
+    curl_url_cleanup(parts);
+    return code;
+}
+
+enum tristero_status tristero_proxy_new(const char *url, const struct tristero_options *options,
+                                        struct tristero_proxy **out, struct tristero_error *error)
+{
+    struct tristero_options given = options ? *options : (struct tristero_options){ 0 };
+    struct tristero_proxy *proxy;
+    CURLUcode code;
+
+    if (given.call_timeout_ms < 0 || given.attach_timeout_ms < 0)
+        return error_set(error, TRISTERO_INVALID, "a timeout is negative");
+    pthread_once(&set_up_once, set_up);
+    proxy = calloc(1, sizeof *proxy);
+    if (!proxy || !is_set_up)
+        goto no_memory;
+    code = url_read(url, proxy);
+    if (code == CURLUE_OUT_OF_MEMORY)
+        goto no_memory;
+    if (code) {
+        tristero_proxy_free(proxy);
+        return error_set(error, TRISTERO_INVALID, "the proxy's URL is \"%.100s\", expected one such "
+                         "as http://proxy:8000/RPC2: %s", url, curl_url_strerror(code));
+    }
+    proxy->call_timeout_ms = given.call_timeout_ms ? given.call_timeout_ms : DEFAULT_TIMEOUT_MS;
+    proxy->attach_timeout_ms = given.attach_timeout_ms ? given.attach_timeout_ms
+                                                       : DEFAULT_TIMEOUT_MS;
+    *out = proxy;
+    return TRISTERO_OK;
+no_memory:
+    tristero_proxy_free(proxy);
+    return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
+}
+
+void tristero_proxy_free(struct tristero_proxy *proxy)
+{
+    if (!proxy)
+        return;
+    curl_free(proxy->url);
+    curl_free(proxy->user);
+    curl_free(proxy->password);
+    free(proxy);
+}
+
+static xmlrpc_client *client_new(xmlrpc_env *env, const struct tristero_proxy *proxy)
+{
+    struct xmlrpc_curl_xportparms curl = {
+        .timeout = (unsigned)proxy->call_timeout_ms,
+        .user_agent = "tristero-tunnel",
+        .dont_advertise = 1,
+    };
+    struct xmlrpc_clientparms parameters = {
+        .transport = "curl",
+        .transportparmsP = &curl,
+        .transportparm_size = XMLRPC_CXPSIZE(dont_advertise),
+    };
+    xmlrpc_client *client = NULL;
+
+    xmlrpc_client_create(env, XMLRPC_CLIENT_NO_FLAGS, "tristero-tunnel", "", &parameters,
+                         XMLRPC_CPSIZE(transportparm_size), &client);
+    return client;
+}
+
+static xmlrpc_server_info *address_new(xmlrpc_env *env, const struct tristero_proxy *proxy)
+{
+    xmlrpc_server_info *address = xmlrpc_server_info_new(env, proxy->url);
+
+    if (env->fault_occurred)
+        return NULL;
+    if (!proxy->user)
+        return address;
+    xmlrpc_server_info_set_user(env, address, proxy->user, proxy->password ? proxy->password : "");
+    if (!env->fault_occurred)
+        xmlrpc_server_info_allow_auth_basic(env, address);
+    return address;
+}
+
+/* Sends the call, and receives the XML of the answer, which the caller frees. A
+ * client of its own for each call: in one client, calls wait for each other. */
+static xmlrpc_mem_block *exchange(xmlrpc_env *env, const struct tristero_proxy *proxy,
+                                  xmlrpc_mem_block *call)
+{
+    xmlrpc_client *client = client_new(env, proxy);
+    xmlrpc_mem_block *answer = NULL;
+    xmlrpc_server_info *address;
+
+    if (env->fault_occurred)
+        return NULL;
+    address = address_new(env, proxy);
+    if (!env->fault_occurred)
+        xmlrpc_client_transport_call2(env, client, address, call, &answer);
+    if (address)
+        xmlrpc_server_info_free(address);
+    xmlrpc_client_destroy(client);
+    return env->fault_occurred ? NULL : answer;
+}
+
+static xmlrpc_mem_block *call_xml(xmlrpc_env *env, const char *method, const char *parameter)
+{
+    xmlrpc_mem_block *call = xmlrpc_mem_block_new(env, 0);
+    xmlrpc_value *parameters;
+
+    if (env->fault_occurred)
+        return NULL;
+    parameters = parameter ? xmlrpc_build_value(env, "(s)", parameter) : xmlrpc_array_new(env);
+    if (!env->fault_occurred) {
+        xmlrpc_serialize_call(env, call, method, parameters);
+        xmlrpc_DECREF(parameters);
+    }
+    if (!env->fault_occurred)
+        return call;
+    xmlrpc_mem_block_free(call);
+    return NULL;
+}
+
+/* What went wrong, without the tale of which library told which. */
+static const char *reason_of_transport(const xmlrpc_env *env)
+{
+    static const char mark[] = "explaining:";
+    const char *reason = strstr(env->fault_string, mark);
+
+    if (!reason)
+        return env->fault_string;
+    reason += sizeof mark - 1;
+    return reason + strspn(reason, " ");
+}
+
+/* The transport has one code for all failures of the network; what took as long
+ * as the time-out has timed out. */
+static enum tristero_status transport_failed(const struct tristero_proxy *proxy,
+                                             const xmlrpc_env *env, int64_t took_ms,
+                                             struct tristero_error *error)
+{
+    if (took_ms >= proxy->call_timeout_ms)
+        return error_set(error, TRISTERO_TIMEOUT, "%s did not answer in time", proxy->url);
+    return error_set(error, env->fault_code == XMLRPC_INTERNAL_ERROR ? TRISTERO_NO_RESOURCES
+                                                                     : TRISTERO_UNREACHABLE,
+                     "can't call %s: %s", proxy->url, reason_of_transport(env));
+}
+
+/* A result that is a URI as the interface has it. */
+static enum tristero_status read_uri(const struct tristero_proxy *proxy, xmlrpc_value *result,
+                                     char **uri, struct tristero_error *error)
+{
+    struct tunnel_uri parsed;
+    const char *text = NULL;
+    const char *expected;
+    xmlrpc_env env;
+    size_t length;
+
+    xmlrpc_env_init(&env);
+    xmlrpc_read_string_lp(&env, result, &length, &text);
+    if (env.fault_occurred) {
+        xmlrpc_env_clean(&env);
+        return error_set(error, TRISTERO_BAD_ANSWER, "%s answered with something that is no string",
+                         proxy->url);
+    }
+    xmlrpc_env_clean(&env);
+    if (tunnel_uri_parse(text, length, &parsed, &expected) < 0) {
+        error_set(error, TRISTERO_BAD_ANSWER, "%s answered \"%.100s\", which is no tunnel's URI: "
+                  "expected %s", proxy->url, text, expected);
+        free((void *)text);
+        return TRISTERO_BAD_ANSWER;
+    }
+    *uri = (char *)text;
+    return TRISTERO_OK;
+}
+
+/* The parser expands entities without a limit, and no answer needs any. In
+ * UTF-16, which would hide their declaration, ASCII has zero bytes. */
+static bool may_be_parsed(const char *xml, size_t length)
+{
+    return !memchr(xml, '\0', length) && !memmem(xml, length, "<!DOCTYPE", strlen("<!DOCTYPE"));
+}
+
+static enum tristero_status read_answer(const struct tristero_proxy *proxy,
+                                        xmlrpc_mem_block *answer, char **uri,
+                                        struct tristero_error *error)
+{
+    const char *xml = xmlrpc_mem_block_contents(answer);
+    size_t length = xmlrpc_mem_block_size(answer);
+    const char *fault_text = NULL;
+    enum tristero_status status;
+    xmlrpc_value *result = NULL;
+    int fault_code = 0;
+    xmlrpc_env env;
+
+    if (!may_be_parsed(xml, length))
+        return error_set(error, TRISTERO_BAD_ANSWER, "%s does not speak XML-RPC: expected neither "
+                         "a document type declaration nor zero bytes", proxy->url);
+    xmlrpc_env_init(&env);
+    xmlrpc_parse_response2(&env, xml, length, &result, &fault_code, &fault_text);
+    if (env.fault_occurred) {
+        status = error_set(error, TRISTERO_BAD_ANSWER, "%s does not speak XML-RPC: %s", proxy->url,
+                           env.fault_string);
+    } else if (fault_text) {
+        status = error_set(error, TRISTERO_FAULT, "%s says: %s", proxy->url, fault_text);
+        if (error)
+            error->fault_code = fault_code;
+        free((void *)fault_text);
+    } else {
+        status = read_uri(proxy, result, uri, error);
+        xmlrpc_DECREF(result);
+    }
+    xmlrpc_env_clean(&env);
+    return status;
+}
+
+/* Calls a method that takes a string, or nothing (NULL), and returns a URI. */
+static enum tristero_status call_for_uri(const struct tristero_proxy *proxy, const char *method,
+                                         const char *parameter, char **uri,
+                                         struct tristero_error *error)
+{
+    xmlrpc_mem_block *answer = NULL;
+    int64_t began_ms = clock_ms();
+    enum tristero_status status;
+    xmlrpc_mem_block *call;
+    xmlrpc_env env;
+
+    xmlrpc_env_init(&env);
+    call = call_xml(&env, method, parameter);
+    if (env.fault_occurred) {
+        status = error_set(error, TRISTERO_INVALID, "%s can't be asked with \"%.100s\": %s", method,
+                           parameter ? parameter : "", env.fault_string);
+        goto out;
+    }
+    answer = exchange(&env, proxy, call);
+    if (env.fault_occurred)
+        status = transport_failed(proxy, &env, clock_ms() - began_ms, error);
+    else
+        status = read_answer(proxy, answer, uri, error);
+out:
+    if (answer)
+        xmlrpc_mem_block_free(answer);
+    if (call)
+        xmlrpc_mem_block_free(call);
+    xmlrpc_env_clean(&env);
+    return status;
+}
+
+enum tristero_status tristero_open(struct tristero_proxy *proxy, const char *backend,
+                                   char **server_uri, struct tristero_error *error)
+{
+    return call_for_uri(proxy, "Tunnel.openTunnel", backend, server_uri, error);
+}
+
+enum tristero_status tristero_address(struct tristero_proxy *proxy, const char *server_uri,
+                                      char **client_uri, struct tristero_error *error)
+{
+    return call_for_uri(proxy, "Tunnel.getTunnelAddress", server_uri, client_uri, error);
+}

@@ -1,0 +1,630 @@
+"""harness: what every end-to-end test stands on.
+
+Starts the real daemon on free ports, talks to it with real sockets, and makes
+sure that nothing is left behind. Every wait is bounded. The programs under
+test come from the environment, and by default from ./build:
+
+    TRISTERO_TUNNELD   the daemon
+    TRISTERO_TUNNEL    the command
+    SRCDIR             the source folder
+
+Each test prints a line of its own, "PASS file.Class.test" or "FAIL ...", which
+./check counts.
+"""
+
+import ctypes
+import http.client
+import os
+import random
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import urllib.parse
+import xmlrpc.client
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SRCDIR = os.path.abspath(os.environ.get("SRCDIR") or os.path.join(HERE, "..", ".."))
+TUNNELD = os.path.abspath(os.environ.get("TRISTERO_TUNNELD")
+                          or os.path.join(SRCDIR, "build", "tristero-tunneld"))
+TUNNEL = os.path.abspath(os.environ.get("TRISTERO_TUNNEL")
+                         or os.path.join(SRCDIR, "build", "tristero-tunnel"))
+
+WAIT_S = 30         # more than anything here takes; reached only by a failure
+TEST_LIMIT_S = 240  # one test, whatever it does
+
+SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "LeakSanitizer:",
+                     "WARNING: ThreadSanitizer", "ThreadSanitizer:DEADLYSIGNAL",
+                     "runtime error:")
+
+
+# --- waiting ---------------------------------------------------------------
+
+def wait_until(condition, what, timeout_s=WAIT_S):
+    """Returns the first true value of condition()."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what}")
+        time.sleep(0.02)
+
+
+def in_thread(function, *arguments):
+    """Runs function beside the test; .result() waits and hands on its outcome."""
+    return _Beside(function, arguments)
+
+
+class _Beside(threading.Thread):
+    def __init__(self, function, arguments):
+        super().__init__(daemon=True)
+        self._function, self._arguments = function, arguments
+        self._value = self._error = None
+        self.start()
+
+    def run(self):
+        try:
+            self._value = self._function(*self._arguments)
+        except BaseException as error:      # handed on by result()
+            self._error = error
+
+    def result(self, timeout_s=TEST_LIMIT_S):
+        self.join(timeout_s)
+        if self.is_alive():
+            raise AssertionError(f"{self._function.__name__} did not end in {timeout_s} s")
+        if self._error:
+            raise self._error
+        return self._value
+
+
+# --- ports -----------------------------------------------------------------
+
+class PortBlock:
+    """A range of port pairs that nobody else uses, the suite's other programs
+    included: whoever listens on the first port of a slot owns the slot."""
+
+    SLOT_PORTS = 256
+    SLOTS = range(12032, 32000, SLOT_PORTS)     # below those that port 0 picks from
+
+    def __init__(self, pairs, host="127.0.0.1"):
+        assert 2 * pairs <= self.SLOT_PORTS - 2
+        for base in random.sample(self.SLOTS, len(self.SLOTS)):
+            self.low, self.high = base + 2, base + 1 + 2 * pairs
+            try:
+                self._guard = listen("127.0.0.1", base, backlog=0, reuse=False)
+            except OSError:
+                continue
+            if self._all_are_free(host):
+                return
+            self._guard.close()
+        raise AssertionError(f"no {pairs} free port pairs")
+
+    def _all_are_free(self, host):
+        try:
+            for port in range(self.low, self.high + 1):
+                listen(host, port, backlog=0).close()
+        except OSError:
+            return False
+        return True
+
+    def __str__(self):
+        return f"{self.low}-{self.high}"
+
+    def listening(self):
+        """The ports of the range on which somebody listens now."""
+        return sorted(port for port in listening_ports() if self.low <= port <= self.high)
+
+    def release(self):
+        self._guard.close()
+
+
+def listening_ports():
+    ports = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(table, encoding="ascii") as lines:
+            for line in list(lines)[1:]:
+                field = line.split()
+                if field[3] == "0A":
+                    ports.add(int(field[1].rsplit(":", 1)[1], 16))
+    return ports
+
+
+def listen(host="127.0.0.1", port=0, backlog=16, reuse=True):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(reuse))
+        listener.bind((host, port))
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    listener.settimeout(WAIT_S)
+    return listener
+
+
+# --- sockets ---------------------------------------------------------------
+
+def address_of(uri):
+    """("127.0.0.1", 8010) of "tcp://127.0.0.1:8010"."""
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9.-]+):([0-9]{1,5})", uri)
+    if not match:
+        raise AssertionError(f"not the URI of an end of a tunnel: {uri!r}")
+    return match[2].strip("[]"), int(match[3])
+
+
+def connect(address, source=None, receive_buffer=None, send_buffer=None):
+    """A blocking connection whose every call is bounded by WAIT_S."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if receive_buffer:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if send_buffer:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        if source:
+            connection.bind((source, 0))
+        connection.settimeout(WAIT_S)
+        connection.connect(address)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def is_refused(address):
+    """Whether nobody listens there. A listener that closes later resets."""
+    try:
+        connect(address).close()
+    except (ConnectionRefusedError, ConnectionResetError):
+        return True
+    return False
+
+
+def reset(connection):
+    """Closes so that the other side sees a reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def receive_exactly(connection, count):
+    pieces = []
+    while count:
+        piece = connection.recv(min(count, 1 << 20))
+        if not piece:
+            raise AssertionError(f"the stream ended {count} bytes early")
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
+
+
+def receive_until_end(connection):
+    pieces = []
+    while piece := connection.recv(1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def receive_until_reset(connection):
+    """What arrived before the reset; a proper end instead is a failure."""
+    pieces = []
+    while True:
+        try:
+            piece = connection.recv(1 << 20)
+        except ConnectionResetError:
+            return b"".join(pieces)
+        if not piece:
+            raise AssertionError("a proper end arrived where a reset was due")
+        pieces.append(piece)
+
+
+def how_it_ended(connection):
+    """ "end" or "reset", whatever came before."""
+    try:
+        receive_until_end(connection)
+    except ConnectionResetError:
+        return "reset"
+    return "end"
+
+
+def come_and_look(address, source):
+    """How a connection ends that is turned away: "end" or "reset"."""
+    try:
+        with connect(address, source=source) as stranger:
+            return how_it_ended(stranger)
+    except ConnectionResetError:
+        return "reset"
+
+
+def discard(address, source=None):
+    """Ends a tunnel of which only the server's address is known."""
+    try:
+        connection = connect(address, source=source)
+    except OSError:
+        return      # gone already
+    # A reset that comes before the daemon accepted is as if nobody had come.
+    wait_until(lambda: address[1] not in listening_ports(), "the daemon accepted")
+    reset(connection)
+
+
+def send_until_error(connection, limit_bytes=1 << 30):
+    """Sends until the connection breaks; returns the error."""
+    block = bytes(65536)
+    for _ in range(limit_bytes // len(block)):
+        try:
+            connection.sendall(block)
+        except (ConnectionResetError, BrokenPipeError) as error:
+            return error
+    raise AssertionError(f"{limit_bytes} bytes went into a broken connection")
+
+
+# --- XML-RPC ---------------------------------------------------------------
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, source=None, timeout_s=WAIT_S):
+        super().__init__()
+        self._source, self._timeout_s = source, timeout_s
+
+    def make_connection(self, host):
+        connection = super().make_connection(host)
+        connection.timeout = self._timeout_s
+        connection.source_address = (self._source, 0) if self._source else None
+        return connection
+
+
+def rpc(url, source=None, timeout_s=WAIT_S):
+    return xmlrpc.client.ServerProxy(url, transport=_Transport(source, timeout_s))
+
+
+def fault_of(call, *arguments):
+    """The fault that the call must end with."""
+    try:
+        value = call(*arguments)
+    except xmlrpc.client.Fault as fault:
+        return fault
+    raise AssertionError(f"a fault was due, got {value!r}")
+
+
+# --- processes -------------------------------------------------------------
+
+def _die_with_parent():
+    """In the child: whatever happens to the test, its programs end with it."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG
+    signal.signal(signal.SIGINT, signal.SIG_DFL)    # make may have it ignored
+
+
+def start(arguments, **options):
+    options.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.Popen(arguments, preexec_fn=_die_with_parent, **options)
+
+
+def run(arguments, timeout_s=WAIT_S, env=None, **options):
+    """Runs a program to its end: .returncode, .stdout, .stderr as text."""
+    process = start(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                    env={**os.environ, **(env or {})}, **options)
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"{arguments} did not end in {timeout_s} s: {out}{err}") from None
+    refuse_sanitizer_reports(err, arguments[0])
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def refuse_sanitizer_reports(text, program):
+    for report in SANITIZER_REPORTS:
+        if report in text:
+            raise AssertionError(f"{program} has a sanitizer report:\n{text[-20000:]}")
+
+
+class Program:
+    """A program under test that runs beside the test: its lines of standard
+    output can be waited for, its standard error is kept."""
+
+    def __init__(self, arguments, env=None, **options):
+        self.name = os.path.basename(arguments[0])
+        self._errors = tempfile.TemporaryFile()
+        self._text = b""
+        self.process = start(arguments, stdout=subprocess.PIPE, stderr=self._errors,
+                             env={**os.environ, **(env or {})}, **options)
+        self.pid = self.process.pid
+
+    def line(self, timeout_s=WAIT_S):
+        """The next line that it prints, without its newline."""
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._text:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not select.select([self.process.stdout], [], [], left_s)[0]:
+                raise AssertionError(f"{self.name} printed no line in {timeout_s} s; "
+                                     f"it said: {self.errors()}")
+            piece = os.read(self.process.stdout.fileno(), 65536)
+            if not piece:
+                raise AssertionError(f"{self.name} closed its output; it said: {self.errors()}")
+            self._text += piece
+        line, self._text = self._text.split(b"\n", 1)
+        return line.decode()
+
+    def errors(self):
+        """All that it wrote to standard error so far."""
+        size = os.fstat(self._errors.fileno()).st_size
+        return os.pread(self._errors.fileno(), size, 0).decode(errors="replace")
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, timeout_s=WAIT_S):
+        """Its exit status; a failure if it does not end by itself."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end in {timeout_s} s; "
+                                 f"it said: {self.errors()[-4000:]}") from None
+
+    def rest_of_output(self):
+        """After its end: what it printed that no line() took."""
+        rest = self._text + self.process.stdout.read()
+        self._text = b""
+        return rest.decode()
+
+    def clean_up(self):
+        """The last word, whatever happened before. Harmless to repeat."""
+        if self._errors.closed:
+            return
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        errors = self.errors()
+        self._errors.close()
+        refuse_sanitizer_reports(errors, self.name)
+
+
+class Daemon(Program):
+    """The daemon, on free ports, ready."""
+
+    def __init__(self, *options, pairs=16, listen_on="127.0.0.1:0", ports=None, env=None):
+        self.pairs = pairs
+        self._connections = []
+        self.ports = ports or PortBlock(pairs, "::1" if "::1" in (listen_on or "") else "127.0.0.1")
+        self._others = set(self.ports.listening())
+        arguments = [TUNNELD]
+        if listen_on:
+            arguments += ["--listen", listen_on]
+        super().__init__([*arguments, "--ports", str(self.ports), *options], env=env)
+        try:
+            self.ready_line = self.line()
+            match = re.fullmatch(r"serving (http://\S+:(\d+)/RPC2)", self.ready_line)
+            if not match:
+                raise AssertionError(f"not the ready line: {self.ready_line!r}")
+            self.url, self.port = match[1], int(match[2])
+            self.host = urllib.parse.urlsplit(self.url).hostname
+            with rpc(self.url) as proxy:
+                proxy.system.listMethods()
+            self.start_counts = wait_until(self._steady_counts, "the daemon is at rest")
+        except BaseException:
+            self.clean_up()
+            raise
+
+    def rpc(self, source=None, timeout_s=WAIT_S, path="/RPC2"):
+        proxy = rpc(self.url.removesuffix("/RPC2") + path, source, timeout_s)
+        self._connections.append(proxy)
+        return proxy
+
+    def counts(self):
+        return {"threads": len(os.listdir(f"/proc/{self.pid}/task")),
+                "descriptors": len(os.listdir(f"/proc/{self.pid}/fd")),
+                "listening ports": len(set(self.ports.listening()) - self._others)}
+
+    def _steady_counts(self):
+        before = self.counts()
+        time.sleep(0.1)
+        return before if before == self.counts() else None
+
+    def resident_kib(self):
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as status:
+            return int(re.search(r"VmRSS:\s+(\d+)", status.read())[1])
+
+    def drop_connections(self):
+        for proxy in self._connections:
+            proxy("close")()
+        self._connections.clear()
+
+    def expect_rest(self, timeout_s=WAIT_S):
+        """Everything that the tests took has been given back."""
+        self.drop_connections()
+        deadline = time.monotonic() + timeout_s
+        while self.counts() != self.start_counts:
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"left behind: {self.counts()}, at the start {self.start_counts}, "
+                    f"ports {self.ports.listening()}; the log:\n{self.errors()[-4000:]}")
+            time.sleep(0.02)
+
+    def stop(self):
+        """SIGTERM, and everything that must hold of the end."""
+        try:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the daemon ended by itself with {self.process.poll()}: "
+                                     f"{self.errors()[-20000:]}")
+            self.expect_rest()
+            self.signal(signal.SIGTERM)
+            status = self.wait()
+            if status != 0:
+                raise AssertionError(f"exit status {status} after SIGTERM: "
+                                     f"{self.errors()[-20000:]}")
+            if rest := self.rest_of_output():
+                raise AssertionError(f"more than the ready line on standard output: {rest!r}")
+            if left := set(self.ports.listening()) - self._others:
+                raise AssertionError(f"ports left behind: {left}")
+        finally:
+            self.clean_up()
+
+    def clean_up(self):
+        self.drop_connections()
+        self.ports.release()
+        super().clean_up()
+
+
+class Tunnel:
+    """A tunnel opened for a test. Whatever the test left of it is ended."""
+
+    def __init__(self, daemon, source=None, backend=None):
+        self._sockets = []
+        self._source = source
+        with rpc(daemon.url, source) as proxy:
+            self.server_uri = proxy.Tunnel.openTunnel(*([backend] if backend else []))
+            self.client_uri = proxy.Tunnel.getTunnelAddress(self.server_uri)
+        # the host may be a name that only the tests' URIs know
+        self.server_address = (daemon.host, address_of(self.server_uri)[1])
+        self.client_address = (daemon.host, address_of(self.client_uri)[1])
+        self._attached = False
+
+    def attach(self, **how):
+        how.setdefault("source", self._source)
+        connection = connect(self.server_address, **how)
+        self._attached = True
+        self._sockets.append(connection)
+        return connection
+
+    def connect(self, **how):
+        connection = connect(self.client_address, **how)
+        self._sockets.append(connection)
+        return connection
+
+    def both(self):
+        """The server's and the client's connection, relaying."""
+        server = self.attach()
+        client = self.connect()
+        client.sendall(b"?")
+        assert receive_exactly(server, 1) == b"?"
+        server.sendall(b"!")
+        assert receive_exactly(client, 1) == b"!"
+        return server, client
+
+    def end(self):
+        if self._sockets and self._attached:
+            # see discard
+            wait_until(lambda: self.server_address[1] not in listening_ports(), "it is attached")
+        for connection in self._sockets:
+            if connection.fileno() >= 0:
+                reset(connection)
+        if not self._attached:
+            discard(self.server_address, self._source)
+            self._attached = True
+
+
+# --- test cases ------------------------------------------------------------
+
+class Case(unittest.TestCase):
+    """A test that ends, and cleans up what it took."""
+
+    maxDiff = None
+
+    def run(self, result=None):
+        def too_long(_signal, _frame):
+            raise AssertionError(f"the test took more than {TEST_LIMIT_S} s")
+
+        before = signal.signal(signal.SIGALRM, too_long)
+        signal.alarm(TEST_LIMIT_S)
+        try:
+            return super().run(result)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+
+    def start_daemon(self, *options, **how):
+        """One for this test alone; the test ends it with stop() or looks on."""
+        daemon = Daemon(*options, **how)
+        self.addCleanup(daemon.clean_up)
+        return daemon
+
+    def start_program(self, arguments, **how):
+        program = Program(arguments, **how)
+        self.addCleanup(program.clean_up)
+        return program
+
+    def temporary_folder(self):
+        folder = tempfile.TemporaryDirectory(prefix="tristero-e2e-")
+        self.addCleanup(folder.cleanup)
+        return folder.name
+
+    def open_tunnel(self, daemon=None, **how):
+        tunnel = Tunnel(daemon or self.daemon, **how)
+        self.addCleanup(tunnel.end)
+        return tunnel
+
+    def assert_proper_end(self, connection, rest=b""):
+        self.assertEqual(receive_until_end(connection), rest)
+
+
+class DaemonCase(Case):
+    """Tests that share a daemon, which must be as it was at the start when
+    they are done, and end well."""
+
+    options = ()
+    pairs = 16
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon("--drain", "1", *cls.options, pairs=cls.pairs)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.stop()
+
+
+class _Result(unittest.TextTestResult):
+    """One line for each test, for ./check to count."""
+
+    def startTest(self, test):
+        super().startTest(test)
+        self._outcome = "PASS"
+
+    def stopTest(self, test):
+        self._say(self._outcome, test)
+        super().stopTest(test)
+
+    def addError(self, test, error):
+        super().addError(test, error)
+        self._failed(test)
+
+    def addFailure(self, test, error):
+        super().addFailure(test, error)
+        self._failed(test)
+
+    def addSubTest(self, test, subtest, error):
+        super().addSubTest(test, subtest, error)
+        if error:
+            self._failed(test)
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self._outcome = "SKIP"
+
+    def _failed(self, test):
+        self._outcome = "FAIL"
+        if not isinstance(test, unittest.TestCase):     # the set-up or end of a class
+            self._say("FAIL", test)
+
+    def _say(self, outcome, test):
+        file = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+        print(outcome, test.id().replace("__main__", file), flush=True)
+
+
+def main():
+    os.environ["NO_PROXY"] = "*"        # nothing here leaves the machine
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "TRISTERO_PROXY"):
+        os.environ.pop(variable, None)
+    unittest.main(module="__main__", verbosity=0,
+                  testRunner=unittest.TextTestRunner(resultclass=_Result, verbosity=0))

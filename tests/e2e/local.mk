@@ -1,0 +1,12 @@
+# End to end: the real programs and real clients. A file a subject, each also
+# run by hand: TRISTERO_TUNNELD=build/tristero-tunneld tests/e2e/test_trip.py
+e2e_tests = \
+	tests/e2e/test_bad_input.py \
+	tests/e2e/test_command.py \
+	tests/e2e/test_daemon.py \
+	tests/e2e/test_life.py \
+	tests/e2e/test_relaying.py \
+	tests/e2e/test_rpc.py \
+	tests/e2e/test_trip.py
+TESTS += $(e2e_tests)
+EXTRA_DIST += $(e2e_tests) tests/e2e/harness.py tests/e2e/tsan.supp tools/packages
