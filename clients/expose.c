@@ -33,7 +33,7 @@ static pthread_mutex_t calling = PTHREAD_MUTEX_INITIALIZER;
 struct service {
     char host[URI_HOST_BYTES];
     uint16_t port;
-    const char *text;                   /* as it was given */
+    char uri[URI_TEXT_BYTES];           /* for people: tcp://127.0.0.1:8080 */
 };
 
 struct exposer {
@@ -79,7 +79,7 @@ static int service_parse(const char *text, struct service *service)
         return -EINVAL;
     memcpy(service->host, uri.host, sizeof service->host);
     service->port = uri.port;
-    service->text = text;
+    tunnel_uri_format(&uri, service->uri);
     return 0;
 }
 
@@ -141,7 +141,7 @@ static int service_connect(const struct service *service)
         return socket;
     if (socket >= 0)
         socket_reset(socket);
-    complain("can't reach the service at %s: %s", service->text,
+    complain("can't reach the service at %s: %s", service->uri,
              err == -ENOENT ? "there is no such host" : strerrordesc_np(-err));
     return err;
 }

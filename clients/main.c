@@ -4,6 +4,7 @@
 #include "clients/command.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { OPEN = 1, ADDRESS = 2, EXPOSE = 4, ANY = OPEN | ADDRESS | EXPOSE };
 enum { TUNNELS_MAX = 256, TIMEOUT_MAX_S = 3600 };
@@ -210,6 +212,19 @@ static int take_words(char **words, unsigned given, struct arguments *arguments)
     return run(subcommand, arguments);
 }
 
+/* A standard stream that is closed must not become a socket's number, or what is
+ * printed goes to the socket. It fails to be written to instead. */
+static void keep_standard_streams(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     struct option table[OPTIONS + 1] = { 0 };
@@ -222,6 +237,7 @@ int main(int argc, char **argv)
     int index;
     int found;
 
+    keep_standard_streams();
     signal(SIGPIPE, SIG_IGN);           /* a failed write says so itself */
     for (size_t i = 0; i < OPTIONS; i++)
         table[i] = (struct option){ options[i].name, options[i].argument != NULL, NULL, 1 };

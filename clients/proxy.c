@@ -95,8 +95,8 @@ enum tristero_status tristero_proxy_new(const char *url, const struct tristero_o
         goto no_memory;
     if (code) {
         tristero_proxy_free(proxy);
-        return error_set(error, TRISTERO_INVALID, "the proxy's URL is \"%.100s\", expected one such "
-                         "as http://proxy:8000/RPC2: %s", url, curl_url_strerror(code));
+        return error_set(error, TRISTERO_INVALID, "the proxy's URL is \"%.100s\", expected one "
+                         "such as http://proxy:8000/RPC2: %s", url, curl_url_strerror(code));
     }
     proxy->call_timeout_ms = given.call_timeout_ms ? given.call_timeout_ms : DEFAULT_TIMEOUT_MS;
     proxy->attach_timeout_ms = given.attach_timeout_ms ? given.attach_timeout_ms
