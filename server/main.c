@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -220,6 +221,7 @@ int main(int argc, char **argv)
 
     if (hold_standard_streams())
         return EXIT_FAILURE;
+    tzset();                            /* while there is one thread: dates need it */
     if (config_read(argc, argv, &config, &wish, error)) {
         complain("%s", error);
         return EXIT_USAGE;

@@ -9,4 +9,4 @@ e2e_tests = \
 	tests/e2e/test_rpc.py \
 	tests/e2e/test_trip.py
 TESTS += $(e2e_tests)
-EXTRA_DIST += $(e2e_tests) tests/e2e/harness.py tests/e2e/tsan.supp tools/packages
+EXTRA_DIST += $(e2e_tests) tests/e2e/harness.py tools/packages
