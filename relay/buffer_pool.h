@@ -14,7 +14,7 @@ char *buffer_pool_take(void);
 /* Gives a buffer back; NULL is ignored. */
 void buffer_pool_give(char *buffer);
 
-/* Frees the buffers at rest, when the process ends. */
+/* Frees the buffers at rest. */
 void buffer_pool_free_resting(void);
 
 #endif

@@ -30,7 +30,8 @@ struct duplex_result {
 };
 
 /* Runs on the calling thread, which owns both sockets; both must have gone
- * through socket_prepare_to_relay. waker may be NULL. Closes neither: after
+ * through socket_prepare_to_relay, and the thread must block or the process
+ * ignore SIGPIPE. waker may be NULL. Closes neither: after
  * DUPLEX_FINISHED the caller calls socket_close on both, after anything else
  * socket_reset, since the transfer was cut. */
 struct duplex_result duplex_run(int a, int b, const struct duplex_limits *limits,

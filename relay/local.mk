@@ -11,7 +11,9 @@ relay_librelay_la_SOURCES = \
 	relay/backend_tcp.c relay/backend.h \
 	relay/buffer_pool.c relay/buffer_pool.h \
 	relay/duplex.c relay/duplex.h \
+	relay/flow.c relay/flow.h \
 	relay/log.c relay/log.h \
+	relay/pipe_pool.c relay/pipe_pool.h \
 	relay/port_pool.c relay/port_pool.h \
 	relay/relay.c relay/relay.h \
 	relay/tunnel.c relay/tunnel.h

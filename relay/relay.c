@@ -3,6 +3,7 @@
 #include "relay/backend.h"
 #include "relay/buffer_pool.h"
 #include "relay/log.h"
+#include "relay/pipe_pool.h"
 #include "relay/port_pool.h"
 #include "relay/socket.h"
 #include "relay/tunnel.h"
@@ -105,6 +106,14 @@ out:
     return err;
 }
 
+/* What tunnels have shared goes with the last of them: a proxy without tunnels
+ * is as small as on its first day. */
+static void release_pools(void)
+{
+    buffer_pool_free_resting();
+    pipe_pool_close_resting();
+}
+
 void relay_free(struct relay *relay)
 {
     if (!relay)
@@ -114,7 +123,7 @@ void relay_free(struct relay *relay)
     port_pool_free(relay->pool);
     free(relay->table);
     free(relay);
-    buffer_pool_free_resting();
+    release_pools();
 }
 
 /* Counts a tunnel that is about to be; its id, or a negative errno. */
@@ -137,10 +146,15 @@ static int reserve(struct relay *relay, uint64_t *id)
 
 static void unreserve(struct relay *relay)
 {
+    bool is_last;
+
     pthread_mutex_lock(&relay->lock);
-    if (--relay->alive == 0)
+    is_last = --relay->alive == 0;
+    if (is_last)
         pthread_cond_broadcast(&relay->emptied);
     pthread_mutex_unlock(&relay->lock);
+    if (is_last)
+        release_pools();
 }
 
 /* -ESHUTDOWN: relay_end_all has been through the table already. */

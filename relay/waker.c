@@ -28,6 +28,8 @@ int waker_set_up_process(void)
 void waker_own(struct waker *waker)
 {
     waker->owner = pthread_self();
+    pthread_sigmask(SIG_SETMASK, NULL, &waker->waiting_mask);
+    sigdelset(&waker->waiting_mask, WAKE_SIGNAL);
     atomic_store(&waker->owned, true);
 }
 
@@ -59,11 +61,8 @@ static int poll_once(struct pollfd *polled, nfds_t count, int64_t wait_ms, const
  * signal in: an asker that comes between the two still interrupts ppoll. */
 int waker_poll(struct waker *waker, struct pollfd *polled, nfds_t count, int64_t deadline_ms)
 {
-    sigset_t mask;
     int ready;
 
-    pthread_sigmask(SIG_SETMASK, NULL, &mask);
-    sigdelset(&mask, WAKE_SIGNAL);
     do {
         int64_t wait_ms = -1;
 
@@ -74,7 +73,7 @@ int waker_poll(struct waker *waker, struct pollfd *polled, nfds_t count, int64_t
             if (wait_ms < 0)
                 wait_ms = 0;
         }
-        ready = poll_once(polled, count, wait_ms, waker ? &mask : NULL);
+        ready = poll_once(polled, count, wait_ms, waker ? &waker->waiting_mask : NULL);
     } while (ready == -EINTR);
     return ready;
 }

@@ -10,6 +10,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@ struct waker {                          /* all zero: nobody owns it yet, nobody 
     atomic_bool asked;
     atomic_bool owned;
     pthread_t owner;                    /* set before owned is */
+    sigset_t waiting_mask;              /* the owner's: what it blocks while it waits */
 };
 
 /* Once in a process, before the first waker is used, in a thread whose signal

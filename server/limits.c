@@ -6,7 +6,7 @@
 
 enum {
     DESCRIPTORS_A_TUNNEL = 2,           /* for each end a listener, then a connection */
-    DESCRIPTORS_BESIDES = 600           /* XML-RPC connections, and the few of the process */
+    DESCRIPTORS_BESIDES = 640           /* XML-RPC connections, pipes for bulk, and a few more */
 };
 
 int limits_make_room(size_t tunnels, struct limits_descriptors *room)

@@ -1,5 +1,6 @@
 #include "relay/duplex.h"
 #include "relay/buffer_pool.h"
+#include "relay/pipe_pool.h"
 #include "relay/socket.h"
 #include "tests/unit/sockets.h"
 #include "tests/unit/unit.h"
@@ -7,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -253,9 +255,10 @@ int main(void)
     };
     int status;
 
-    if (waker_set_up_process() < 0)
+    if (waker_set_up_process() < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
         return EXIT_FAILURE;
     status = unit_run("duplex", tests);
     buffer_pool_free_resting();
+    pipe_pool_close_resting();
     return status;
 }
