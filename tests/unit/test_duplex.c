@@ -237,6 +237,92 @@ static void a_slow_reader_stops_the_writer(void)
     CU_ASSERT_EQUAL(result.bytes_from_a, sent);
 }
 
+static void *send_bulk(void *argument)
+{
+    static char block[65536];
+
+    for (int i = 0; i < *(int *)argument; i++) {
+        for (size_t j = 0; j < sizeof block; j++)
+            block[j] = (char)(i + (int)(j % 251));
+        if (send(left, block, sizeof block, MSG_NOSIGNAL | MSG_WAITALL) != sizeof block)
+            return argument;
+    }
+    shutdown(left, SHUT_WR);
+    return NULL;
+}
+
+/* Whether all blocks of send_bulk arrive at the right. */
+static bool receive_bulk(int blocks)
+{
+    static char block[65536];
+
+    for (int i = 0; i < blocks; i++) {
+        if (recv(right, block, sizeof block, MSG_WAITALL) != sizeof block)
+            return false;
+        for (size_t j = 0; j < sizeof block; j++) {
+            if (block[j] != (char)(i + (int)(j % 251)))
+                return false;
+        }
+    }
+    return recv(right, block, sizeof block, 0) == 0;
+}
+
+static void pass_bulk(void)
+{
+    int blocks = 200;
+    pthread_t sender;
+    void *failure;
+
+    start(5000, 0);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&sender, NULL, send_bulk, &blocks), 0);
+    CU_ASSERT_TRUE(receive_bulk(blocks));
+    pthread_join(sender, &failure);
+    CU_ASSERT_PTR_NULL(failure);
+    shutdown(right, SHUT_WR);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+}
+
+static void bulk_arrives_exactly_and_leaves_no_pipe(void)
+{
+    unsigned descriptors = count_descriptors();
+
+    pass_bulk();
+    pipe_pool_close_resting();
+    CU_ASSERT_EQUAL(count_descriptors(), descriptors);
+}
+
+static void bulk_arrives_exactly_without_a_pipe_too(void)
+{
+    struct pipe_ends pipes[PIPES_MAX];
+    struct pipe_ends none;
+    unsigned descriptors;
+
+    for (size_t i = 0; i < PIPES_MAX; i++)
+        CU_ASSERT_TRUE(pipe_pool_take(&pipes[i]));
+    CU_ASSERT_FALSE(pipe_pool_take(&none));
+    descriptors = count_descriptors();
+    pass_bulk();
+    CU_ASSERT_EQUAL(count_descriptors(), descriptors);
+    for (size_t i = 0; i < PIPES_MAX; i++)
+        pipe_pool_give(&pipes[i], true);
+    pipe_pool_close_resting();
+}
+
+static void a_pipe_with_bytes_in_it_is_not_handed_out_again(void)
+{
+    struct pipe_ends used, next;
+    char byte = 'x';
+
+    CU_ASSERT_TRUE_FATAL(pipe_pool_take(&used));
+    CU_ASSERT_EQUAL(write(used.in, &byte, 1), 1);
+    pipe_pool_give(&used, false);
+    CU_ASSERT_TRUE_FATAL(pipe_pool_take(&next));
+    CU_ASSERT_EQUAL(read(next.out, &byte, 1), -1);
+    CU_ASSERT_EQUAL(errno, EAGAIN);
+    pipe_pool_give(&next, true);
+    pipe_pool_close_resting();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -251,6 +337,9 @@ int main(void)
         TEST(silence_is_cut_after_the_idle_time_if_there_is_one),
         TEST(a_relay_that_is_asked_to_stop_resets_both_sides),
         TEST(a_slow_reader_stops_the_writer),
+        TEST(bulk_arrives_exactly_and_leaves_no_pipe),
+        TEST(bulk_arrives_exactly_without_a_pipe_too),
+        TEST(a_pipe_with_bytes_in_it_is_not_handed_out_again),
         CU_TEST_INFO_NULL,
     };
     int status;
