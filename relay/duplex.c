@@ -5,7 +5,8 @@
 #include <errno.h>
 
 /* What to wait for on a socket that in reads from and out writes to. Resets are
- * told without asking. */
+ * told without asking; but so is, for ever, that the socket is through both
+ * ways, so that one is left out while nothing is wanted of it. */
 static struct pollfd interest(const struct flow *in, const struct flow *out)
 {
     struct pollfd polled = { .fd = in->from };
@@ -14,6 +15,8 @@ static struct pollfd interest(const struct flow *in, const struct flow *out)
         polled.events |= POLLIN;
     if (out->pending)
         polled.events |= POLLOUT;
+    if (!polled.events && in->hung_up)
+        polled.fd = -1;
     return polled;
 }
 
@@ -37,11 +40,15 @@ struct duplex {
     struct flow from_a, from_b;
     const struct duplex_limits *limits;
     int64_t moved_last_ms;              /* when a byte or an end last passed */
+    int64_t lingers_since_ms;           /* the same, or when bytes were last seen to wait */
 };
 
-static bool half_closed(const struct duplex *duplex)
+/* The flow that goes on after the other has ended, or NULL. */
+static const struct flow *half_open(const struct duplex *duplex)
 {
-    return duplex->from_a.ended != duplex->from_b.ended;
+    if (duplex->from_a.ended == duplex->from_b.ended)
+        return NULL;
+    return duplex->from_a.ended ? &duplex->from_b : &duplex->from_a;
 }
 
 static int64_t deadline(const struct duplex *duplex)
@@ -50,16 +57,27 @@ static int64_t deadline(const struct duplex *duplex)
 
     if (duplex->limits->idle_ms)
         deadline_ms = duplex->moved_last_ms + duplex->limits->idle_ms;
-    if (half_closed(duplex))
-        deadline_ms = earlier(deadline_ms, duplex->moved_last_ms + duplex->limits->linger_ms);
+    if (half_open(duplex))
+        deadline_ms = earlier(deadline_ms, duplex->lingers_since_ms + duplex->limits->linger_ms);
     return deadline_ms;
 }
 
-static enum duplex_end timed_out(const struct duplex *duplex)
+/* Whether a deadline has passed that ends the relay, and which. Bytes that wait
+ * for a slow reader are no silence. */
+static bool timed_out(struct duplex *duplex, enum duplex_end *end)
 {
-    if (half_closed(duplex) && deadline(duplex) == duplex->moved_last_ms + duplex->limits->linger_ms)
-        return DUPLEX_LINGERED;
-    return DUPLEX_IDLE;
+    int64_t now_ms = clock_ms();
+
+    *end = DUPLEX_IDLE;
+    if (duplex->limits->idle_ms && now_ms >= duplex->moved_last_ms + duplex->limits->idle_ms)
+        return true;
+    *end = DUPLEX_LINGERED;
+    if (!half_open(duplex) || now_ms < duplex->lingers_since_ms + duplex->limits->linger_ms)
+        return false;
+    if (flow_is_silent(half_open(duplex)))
+        return true;
+    duplex->lingers_since_ms = now_ms;
+    return false;
 }
 
 static uint64_t progress(const struct duplex *duplex)
@@ -76,7 +94,7 @@ static int move_both(struct duplex *duplex, bool a_is_readable, bool b_is_readab
     if (!err)
         err = flow_move(&duplex->from_b, b_is_readable);
     if (progress(duplex) != before)
-        duplex->moved_last_ms = clock_ms();
+        duplex->moved_last_ms = duplex->lingers_since_ms = clock_ms();
     return err;
 }
 
@@ -90,14 +108,17 @@ static enum duplex_end duplex_relay(struct duplex *duplex, struct waker *waker)
             interest(&duplex->from_a, &duplex->from_b),
             interest(&duplex->from_b, &duplex->from_a),
         };
+        enum duplex_end end;
         int ready = waker_poll(waker, polled, 2, deadline(duplex));
 
         if (ready == -ECANCELED)
             return DUPLEX_STOPPED;
         if (ready < 0)
             return DUPLEX_FAILED;
-        if (ready == 0)
-            return timed_out(duplex);
+        if (ready == 0 && timed_out(duplex, &end))
+            return end;
+        duplex->from_a.hung_up |= polled[0].revents & POLLHUP;
+        duplex->from_b.hung_up |= polled[1].revents & POLLHUP;
         /* With a reset there may be bytes that came before it. */
         err = move_both(duplex, polled[0].revents & ~POLLOUT, polled[1].revents & ~POLLOUT);
         if ((polled[0].revents | polled[1].revents) & POLLERR)
@@ -111,12 +132,10 @@ static enum duplex_end duplex_relay(struct duplex *duplex, struct waker *waker)
 struct duplex_result duplex_run(int a, int b, const struct duplex_limits *limits,
                                 struct waker *waker)
 {
-    struct duplex duplex = {
-        .limits = limits,
-        .moved_last_ms = clock_ms(),
-    };
+    struct duplex duplex = { .limits = limits, .moved_last_ms = clock_ms() };
     struct duplex_result result;
 
+    duplex.lingers_since_ms = duplex.moved_last_ms;
     flow_init(&duplex.from_a, a, b);
     flow_init(&duplex.from_b, b, a);
     result.end = duplex_relay(&duplex, waker);

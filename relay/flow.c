@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 /* After so many reads in one go the other direction has its turn. */
@@ -116,4 +118,13 @@ int flow_move(struct flow *flow, bool may_read)
     if (!flow->pending)
         flow_release(flow);
     return err == -EAGAIN ? 0 : err;
+}
+
+bool flow_is_silent(const struct flow *flow)
+{
+    int unsent = 0;
+
+    if (flow->pending)
+        return false;
+    return ioctl(flow->to, SIOCOUTQ, &unsent) < 0 || unsent == 0;
 }

@@ -21,6 +21,7 @@ struct flow {
     size_t start;                       /* of the bytes in the buffer */
     size_t pending;                     /* bytes in the buffer or the pipe, never in both */
     bool is_bulk;                       /* worth a pipe */
+    bool hung_up;                       /* poll has said that from is through, both ways */
     bool ended;                         /* all of from's bytes are with to, and its end too */
     uint64_t bytes;                     /* delivered to the other socket */
 };
@@ -34,5 +35,9 @@ void flow_release(struct flow *flow);
  * may_read, so that no call is made for what poll has just denied. 0, or a
  * negative errno of a socket that is no good any more. */
 int flow_move(struct flow *flow, bool may_read);
+
+/* Whether all that came has been delivered: nothing is pending here, nor in the
+ * other socket's send buffer, for a reader that is slow. */
+bool flow_is_silent(const struct flow *flow);
 
 #endif

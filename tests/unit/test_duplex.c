@@ -9,8 +9,11 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 /* left <-> (a, b relayed by a thread) <-> right */
@@ -20,22 +23,20 @@ static pthread_t thread;
 static struct duplex_limits limits;
 static struct duplex_result result;
 
-struct relayed { int a, b; };
+static struct { int a, b; } relayed;
 
-static void *relay_thread(void *argument)
+static void *relay_thread(void *unused)
 {
-    struct relayed *relayed = argument;
-
     waker_own(&waker);
-    result = duplex_run(relayed->a, relayed->b, &limits, &waker);
+    result = duplex_run(relayed.a, relayed.b, &limits, &waker);
     if (result.end == DUPLEX_FINISHED) {
-        socket_close(relayed->a);
-        socket_close(relayed->b);
+        socket_close(relayed.a);
+        socket_close(relayed.b);
     } else {
-        socket_reset(relayed->a);
-        socket_reset(relayed->b);
+        socket_reset(relayed.a);
+        socket_reset(relayed.b);
     }
-    return NULL;
+    return unused;
 }
 
 static void prepare(int socket)
@@ -46,7 +47,6 @@ static void prepare(int socket)
 
 static void start(int64_t linger_ms, int64_t idle_ms)
 {
-    static struct relayed relayed;
     int ends[2];
 
     limits = (struct duplex_limits){ .linger_ms = linger_ms, .idle_ms = idle_ms };
@@ -59,7 +59,7 @@ static void start(int64_t linger_ms, int64_t idle_ms)
     relayed.b = ends[1];
     prepare(relayed.a);
     prepare(relayed.b);
-    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, relay_thread, &relayed), 0);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, relay_thread, NULL), 0);
 }
 
 static enum duplex_end finish(void)
@@ -184,6 +184,64 @@ static void bytes_that_still_flow_keep_a_half_closed_stream_alive(void)
     CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
 }
 
+static int unsent(int socket)
+{
+    int bytes = 0;
+
+    ioctl(socket, SIOCOUTQ, &bytes);
+    return bytes;
+}
+
+static bool all_was_sent(void *unused)
+{
+    (void)unused;
+    return unsent(left) == 0;
+}
+
+/* More bytes than the right's buffers hold are on their way to it, and it does
+ * not read; all ends have been sent, and the left's has arrived. */
+static void stall_with_bytes_waiting(int64_t linger_ms, int64_t idle_ms)
+{
+    static char block[200 * 1000];
+    int small = 32 * 1024;
+
+    start(linger_ms, idle_ms);
+    setsockopt(right, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    setsockopt(relayed.b, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    CU_ASSERT_EQUAL(send(left, block, sizeof block, 0), sizeof block);
+    CU_ASSERT_TRUE(comes_true(all_was_sent, NULL));
+    shutdown(left, SHUT_WR);
+    shutdown(right, SHUT_WR);
+}
+
+static void bytes_that_wait_for_a_slow_reader_are_no_silence(void)
+{
+    static char block[65536];
+    ssize_t received;
+
+    stall_with_bytes_waiting(100, 0);
+    usleep(400 * 1000);
+    while ((received = recv(right, block, sizeof block, 0)) > 0)
+        ;
+    CU_ASSERT_EQUAL(received, 0);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+}
+
+static void a_slow_reader_costs_no_processor_time_and_no_time_limit(void)
+{
+    struct timespec before, after;
+
+    stall_with_bytes_waiting(5000, 600);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+    pthread_join(thread, NULL);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+    CU_ASSERT_EQUAL(result.end, DUPLEX_IDLE);
+    CU_ASSERT((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000
+              < 300);
+    close(left);
+    close(right);
+}
+
 static void silence_is_cut_after_the_idle_time_if_there_is_one(void)
 {
     char bytes[16];
@@ -284,8 +342,10 @@ static void pass_bulk(void)
 
 static void bulk_arrives_exactly_and_leaves_no_pipe(void)
 {
-    unsigned descriptors = count_descriptors();
+    unsigned descriptors;
 
+    pipe_pool_close_resting();          /* what earlier tests left */
+    descriptors = count_descriptors();
     pass_bulk();
     pipe_pool_close_resting();
     CU_ASSERT_EQUAL(count_descriptors(), descriptors);
@@ -334,6 +394,8 @@ int main(void)
         TEST(bytes_before_a_reset_are_passed_on),
         TEST(one_end_and_silence_is_cut_after_the_linger_time),
         TEST(bytes_that_still_flow_keep_a_half_closed_stream_alive),
+        TEST(bytes_that_wait_for_a_slow_reader_are_no_silence),
+        TEST(a_slow_reader_costs_no_processor_time_and_no_time_limit),
         TEST(silence_is_cut_after_the_idle_time_if_there_is_one),
         TEST(a_relay_that_is_asked_to_stop_resets_both_sides),
         TEST(a_slow_reader_stops_the_writer),
