@@ -3,6 +3,7 @@
 
 #include "relay/uri.h"
 #include "relay/waker.h"
+#include "rpc/xml_guard.h"
 
 #include <curl/curl.h>
 #include <pthread.h>
@@ -242,28 +243,22 @@ static enum tristero_status read_uri(const struct tristero_proxy *proxy, xmlrpc_
     return TRISTERO_OK;
 }
 
-/* The parser expands entities without a limit, and no answer needs any. In
- * UTF-16, which would hide their declaration, ASCII has zero bytes. */
-static bool may_be_parsed(const char *xml, size_t length)
-{
-    return !memchr(xml, '\0', length) && !memmem(xml, length, "<!DOCTYPE", strlen("<!DOCTYPE"));
-}
-
 static enum tristero_status read_answer(const struct tristero_proxy *proxy,
                                         xmlrpc_mem_block *answer, char **uri,
                                         struct tristero_error *error)
 {
     const char *xml = xmlrpc_mem_block_contents(answer);
     size_t length = xmlrpc_mem_block_size(answer);
+    const char *refusal = xml_guard_look(xml, length);
     const char *fault_text = NULL;
     enum tristero_status status;
     xmlrpc_value *result = NULL;
     int fault_code = 0;
     xmlrpc_env env;
 
-    if (!may_be_parsed(xml, length))
-        return error_set(error, TRISTERO_BAD_ANSWER, "%s does not speak XML-RPC: expected neither "
-                         "a document type declaration nor zero bytes", proxy->url);
+    if (refusal)
+        return error_set(error, TRISTERO_BAD_ANSWER, "%s does not speak XML-RPC: %s", proxy->url,
+                         refusal);
     xmlrpc_env_init(&env);
     xmlrpc_parse_response2(&env, xml, length, &result, &fault_code, &fault_text);
     if (env.fault_occurred) {

@@ -1,4 +1,7 @@
-noinst_LTLIBRARIES += rpc/librpc.la
+# rpc/libguard is what the client library shares.
+noinst_LTLIBRARIES += rpc/libguard.la rpc/librpc.la
+
+rpc_libguard_la_SOURCES = rpc/xml_guard.c rpc/xml_guard.h
 
 rpc_librpc_la_SOURCES = \
 	rpc/faults.c rpc/faults.h \
@@ -7,7 +10,6 @@ rpc_librpc_la_SOURCES = \
 	rpc/methods.c rpc/methods.h \
 	rpc/rpc_server.c rpc/rpc_server.h \
 	rpc/system_methods.c \
-	rpc/tunnel_methods.c \
-	rpc/xml_guard.c rpc/xml_guard.h
+	rpc/tunnel_methods.c
 rpc_librpc_la_CPPFLAGS = $(AM_CPPFLAGS) $(XMLRPC_SERVER_CFLAGS)
-rpc_librpc_la_LIBADD = relay/librelay.la $(XMLRPC_SERVER_LIBS)
+rpc_librpc_la_LIBADD = rpc/libguard.la relay/librelay.la $(XMLRPC_SERVER_LIBS)
