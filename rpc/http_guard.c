@@ -66,12 +66,16 @@ static struct piece cut(struct piece *rest, char separator)
     return head;
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
 static struct piece trim(struct piece piece)
 {
-    while (piece.length && (piece.text[0] == ' ' || piece.text[0] == '\t'))
+    while (piece.length && is_blank(piece.text[0]))
         piece.text++, piece.length--;
-    while (piece.length && (piece.text[piece.length - 1] == ' ' ||
-                            piece.text[piece.length - 1] == '\t'))
+    while (piece.length && is_blank(piece.text[piece.length - 1]))
         piece.length--;
     return piece;
 }
@@ -86,20 +90,39 @@ static struct piece cut_line(struct piece *rest)
     return line;
 }
 
+/* The host, in lower case, of HOST or HOST:PORT. Abyss can't do with a colon
+ * that no number follows, and takes the last one of an IPv6 address for one. */
+static bool host_parse(struct piece authority, char host[URI_HOST_BYTES])
+{
+    int taken = uri_host_parse(authority.text, authority.length, host);
+    size_t left;
+
+    if (taken < 0)
+        return false;
+    left = authority.length - (size_t)taken;
+    if (left == 0)
+        return !strchr(host, ':');
+    if (left < 2 || left > 6 || authority.text[taken] != ':')
+        return false;
+    for (size_t i = 1; i < left; i++) {
+        if (authority.text[(size_t)taken + i] < '0' || authority.text[(size_t)taken + i] > '9')
+            return false;
+    }
+    return true;
+}
+
 /* "http://host:port/RPC2", as a proxy would be asked, means "/RPC2" here. */
 static struct piece path_of(struct piece target)
 {
     static const char scheme[] = "http://";
     size_t length = sizeof scheme - 1;
+    struct piece rest = { target.text + length, target.length - length };
+    char host[URI_HOST_BYTES];
 
-    if (target.length > length && strncasecmp(target.text, scheme, length) == 0) {
-        target.text += length;
-        target.length -= length;
-        cut(&target, '/');
-        target.text--;
-        target.length++;
-    }
-    return target;
+    if (target.length <= length || memcmp(target.text, scheme, length) != 0 ||
+        !memchr(rest.text, '/', rest.length) || !host_parse(cut(&rest, '/'), host))
+        return target;
+    return (struct piece){ rest.text - 1, rest.length + 1 };
 }
 
 static bool check_request_line(struct piece line, struct http_request *request)
@@ -148,23 +171,13 @@ static bool check_length(struct piece value, struct fields *fields, struct http_
 
 static bool check_host(struct piece value, struct fields *fields, struct http_request *request)
 {
-    int taken = uri_host_parse(value.text, value.length, request->host);
-    struct piece port;
-
     if (fields->has_host)
         return refuse(request, 400, "expected one Host, got two");
     fields->has_host = true;
-    if (taken < 0)
-        return refuse(request, 400, "expected a host name or address in Host, got \"%s\"",
-                      show(value).text);
-    port = (struct piece){ value.text + taken, value.length - (size_t)taken };
-    for (size_t i = 0; i < port.length; i++) {
-        bool fits = i == 0 ? port.text[i] == ':' : port.text[i] >= '0' && port.text[i] <= '9';
-        if (!fits || i > 5)
-            return refuse(request, 400, "expected HOST or HOST:PORT in Host, got \"%s\"",
-                          show(value).text);
-    }
-    return true;
+    if (host_parse(value, request->host))
+        return true;
+    return refuse(request, 400, "expected HOST, HOST:PORT or [IPv6]:PORT in Host, got \"%s\"",
+                  show(value).text);
 }
 
 static bool check_type(struct piece value, struct fields *fields, struct http_request *request)
@@ -209,6 +222,9 @@ static bool check_line(struct piece line, struct fields *fields, struct http_req
         well_formed = is_name_character((unsigned char)name.text[i]);
     for (size_t i = 0; well_formed && i < value.length; i++)
         well_formed = (unsigned char)value.text[i] >= ' ' || value.text[i] == '\t';
+    /* Abyss keeps blanks at the end for a part of the value. */
+    if (well_formed && is_blank(line.text[line.length - 1]) && trim(value).length)
+        return refuse(request, 400, "expected no blank at the end of \"%s\"", show(line).text);
     /* Abyss takes "Name:value" for a name without a colon. */
     if (well_formed && value.length && value.text[0] != ' ' && value.text[0] != '\t')
         return refuse(request, 400, "expected a space after the colon in \"%s\"", show(line).text);
@@ -260,9 +276,14 @@ static size_t empty_lines(const char *bytes, size_t length)
 {
     size_t skipped = 0;
 
-    while (skipped < length && (bytes[skipped] == '\r' || bytes[skipped] == '\n'))
-        skipped++;
-    return skipped;
+    for (;;) {
+        if (skipped < length && bytes[skipped] == '\n')
+            skipped++;
+        else if (skipped + 1 < length && bytes[skipped] == '\r' && bytes[skipped + 1] == '\n')
+            skipped += 2;
+        else
+            return skipped;
+    }
 }
 
 enum http_verdict http_guard_look(const char *bytes, size_t length, struct http_request *request)

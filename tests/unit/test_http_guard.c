@@ -59,6 +59,14 @@ static void what_is_no_call_is_refused_with_its_status(void)
         { 404, "GET /favicon.ico HTTP/1.1\r\n" FIELDS "\r\n" },
         { 404, "POST /RPC2/../ HTTP/1.1\r\n" FIELDS "\r\n" },
         { 404, "POST http://proxy HTTP/1.1\r\n" FIELDS "\r\n" },
+        { 404, "POST HTTP://proxy/RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
+        { 404, "POST http://user:word@proxy/RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
+        { 404, "POST http://proxy:99999999999/RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
+        { 404, "POST http://[::1]/RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
+        { 405, "\r\rPOST /RPC2 HTTP/1.1\r\n" FIELDS "Content-Length: 3\r\n\r\nabc" },
+        { 400, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Content-Length: 3 \r\n\r\nabc" },
+        { 400, "POST /RPC2 HTTP/1.1\r\nHost: a:\r\n\r\n" },
+        { 400, "POST /RPC2 HTTP/1.1\r\nHost: [::1]\r\n\r\n" },
         { 411, "POST /RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
         { 411, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Transfer-Encoding: chunked\r\n\r\n" },
         { 411, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Content-Length: 3\r\n"
@@ -121,6 +129,15 @@ static void a_header_with_a_zero_byte_is_refused(void)
     CU_ASSERT_EQUAL(request.status, 400);
 }
 
+static void an_i8_is_refused_since_a_bad_one_crashes_the_parser(void)
+{
+    static const char plain[] = "<value><i8>x</i8></value>";
+    static const char extended[] = "<value><ex:i8 >x</ex:i8></value>";
+
+    CU_ASSERT_PTR_NOT_NULL(xml_guard_look(plain, sizeof plain - 1));
+    CU_ASSERT_PTR_NOT_NULL(xml_guard_look(extended, sizeof extended - 1));
+}
+
 static void a_document_type_declaration_is_refused(void)
 {
     static const char utf16[] = "<\0!\0D\0O\0C\0T\0Y\0P\0E\0";
@@ -142,6 +159,7 @@ int main(void)
         TEST(a_header_is_short_or_refused),
         TEST(a_header_with_a_zero_byte_is_refused),
         TEST(a_document_type_declaration_is_refused),
+        TEST(an_i8_is_refused_since_a_bad_one_crashes_the_parser),
         CU_TEST_INFO_NULL,
     };
 
