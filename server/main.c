@@ -110,15 +110,32 @@ static void log_start(const struct config *config)
                   pairs);
 }
 
+/* A library that prints later would write to whoever reads the announcement, and
+ * wait for ever once nobody does. */
+static int silence_standard_output(void)
+{
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int err = null < 0 || dup2(null, STDOUT_FILENO) < 0 ? -errno : 0;
+
+    if (null >= 0)
+        close(null);
+    return err;
+}
+
 static int announce(const struct net_address *address)
 {
     char text[NET_ADDRESS_TEXT_BYTES];
+    int err;
 
     net_address_format(address, text);
-    if (printf("serving http://%s/RPC2\n", text) >= 0 && !fflush(stdout))
-        return 0;
-    complain("can't write to standard output: %s", strerror(errno));
-    return -EIO;
+    if (printf("serving http://%s/RPC2\n", text) < 0 || fflush(stdout)) {
+        complain("can't write to standard output: %s", strerror(errno));
+        return -EIO;
+    }
+    err = silence_standard_output();
+    if (err)
+        complain("can't open /dev/null: %s", strerror(-err));
+    return err;
 }
 
 /* Calls go on being answered meanwhile, so that servers learn that no new
