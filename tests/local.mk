@@ -48,3 +48,4 @@ tests_unit_test_uri_CFLAGS = $(unit_cflags)
 tests_unit_test_uri_LDADD = $(unit_libs)
 
 include tests/e2e/local.mk
+include tests/bench/local.mk

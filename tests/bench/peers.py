@@ -1,0 +1,261 @@
+"""peers: the relays that are compared, each behind the same small interface.
+
+A peer is started once, with a configuration that is the best known for it, and
+stays idle while others have their turn. path() says, for one connection, where
+the bench program's server goes and where its client does."""
+
+import getpass
+import os
+import shutil
+import subprocess
+import xmlrpc.client
+
+from processes import Failure, Program, family, listens, wait_until
+
+# sshd and nginx are here for root, and for others not always in PATH.
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def installed(program):
+    return shutil.which(program, path=PATH)
+
+
+def write(path, text, mode=0o644):
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w",
+              encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+class Peer:
+    """What listens on self.port and connects to self.server_port."""
+
+    name = None
+    program = None
+    package = None
+
+    def __init__(self, ports):
+        self.port, self.server_port = ports.take(), ports.take()
+        self._running = []
+
+    @classmethod
+    def why_missing(cls):
+        return None if installed(cls.program) else f"Debian package {cls.package} is not installed"
+
+    def start(self, folder):
+        self.run(self.arguments(folder), folder)
+        self.wait_for(self.port)
+
+    def run(self, arguments, folder):
+        self._running.append(Program(arguments, folder))
+
+    def wait_for(self, port):
+        try:
+            wait_until(lambda: listens(port), f"{self.name} listens")
+        except Failure as failure:
+            said = "; ".join(program.log() for program in self._running)
+            raise Failure(f"{failure}; it said: {said}") from None
+
+    def arguments(self, folder):
+        raise NotImplementedError
+
+    def path(self):
+        return f"listen:{self.server_port}", str(self.port)
+
+    def pids(self):
+        return [pid for program in self._running for pid in family(program.pid)]
+
+    def stop(self):
+        for program in reversed(self._running):
+            program.end()
+        self._running.clear()
+
+
+class Direct(Peer):
+    """No relay: the client connects to the server."""
+
+    name = "direct"
+
+    @classmethod
+    def why_missing(cls):
+        return None
+
+    def start(self, folder):
+        pass
+
+    def path(self):
+        return f"listen:{self.server_port}", str(self.server_port)
+
+
+class PlainRelay(Peer):
+    name = "read/write"
+
+    @classmethod
+    def why_missing(cls):
+        return None
+
+    def arguments(self, folder):
+        return [os.path.join(os.environ["BENCH_PROGRAMS"], "plain_relay"), str(self.port),
+                str(self.server_port)]
+
+
+class Daemon(Peer):
+    """tristero-tunneld. Each path is a tunnel of its own."""
+
+    name = "daemon"
+    TUNNELS = 200
+
+    def __init__(self, ports, first_port=10000, tunnels=TUNNELS, spare_pairs=0):
+        super().__init__(ports)
+        self._tunnels = tunnels
+        self._range = f"{first_port}-{first_port + 2 * (tunnels + spare_pairs) - 1}"
+
+    @classmethod
+    def why_missing(cls):
+        return None
+
+    def arguments(self, folder):
+        return [os.environ["TRISTERO_TUNNELD"], "--listen", f"127.0.0.1:{self.port}",
+                "--ports", self._range, "--max-tunnels", str(self._tunnels),
+                "--log-level", "warning"]
+
+    def path(self):
+        with xmlrpc.client.ServerProxy(f"http://127.0.0.1:{self.port}/RPC2") as proxy:
+            server = proxy.Tunnel.openTunnel()
+            client = proxy.Tunnel.getTunnelAddress(server)
+        return "attach:" + server.rpartition(":")[2], client.rpartition(":")[2]
+
+    @property
+    def pid(self):
+        return self._running[0].pid
+
+
+class HAProxy(Peer):
+    """Splicing asked for both ways, by pipes of 1 MiB: the best of what was tried
+    for bulk. With splice-auto, 2.6 goes on copying here and needs twice the
+    processor time; a second thread changes nothing for one connection."""
+
+    name = "haproxy"
+    program = package = "haproxy"
+
+    def arguments(self, folder):
+        config = write(os.path.join(folder, "haproxy.cfg"), f"""
+global
+    maxconn 1000
+    nbthread 1
+    tune.pipesize 1048576
+defaults
+    mode tcp
+    option splice-request
+    option splice-response
+    timeout connect 10s
+    timeout client 1h
+    timeout server 1h
+listen bench
+    bind 127.0.0.1:{self.port}
+    server bench 127.0.0.1:{self.server_port}
+""")
+        return [installed("haproxy"), "-db", "-f", config]
+
+
+class Nginx(Peer):
+    """As it comes, with a buffer of 16 KiB for each direction: 64 KiB were slower.
+    One process, which is all that one connection uses, and which ends when bench.py
+    does, however that ends."""
+
+    name = "nginx stream"
+    program = "nginx"
+    package = "libnginx-mod-stream"
+    MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+
+    @classmethod
+    def why_missing(cls):
+        return super().why_missing() or (None if os.path.exists(cls.MODULE) else
+                                         f"Debian package {cls.package} is not installed")
+
+    def arguments(self, folder):
+        config = write(os.path.join(folder, "nginx.conf"), f"""
+load_module {self.MODULE};
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx.error.log;
+events {{ worker_connections 1000; }}
+stream {{
+    server {{
+        listen 127.0.0.1:{self.port};
+        proxy_pass 127.0.0.1:{self.server_port};
+        proxy_timeout 1h;
+    }}
+}}
+""")
+        return [installed("nginx"), "-p", folder, "-c", config, "-e", f"{folder}/nginx.error.log"]
+
+
+class Socat(Peer):
+    name = "socat"
+    program = package = "socat"
+
+    def arguments(self, _folder):
+        return [installed("socat"), "-b", "65536",
+                f"TCP4-LISTEN:{self.port},bind=127.0.0.1,fork,reuseaddr,nodelay",
+                f"TCP4:127.0.0.1:{self.server_port},nodelay"]
+
+
+class OpenSSH(Peer):
+    """ssh -R, with the cipher that both prefer: the proxy is sshd, and ssh the one
+    who attaches. The processor time of both counts, since bytes go through both."""
+
+    name = "OpenSSH -R"
+    program = "sshd"
+    package = "openssh-server"
+    SEPARATION = "/run/sshd"            # where sshd of root insists on locking itself up
+
+    @classmethod
+    def why_missing(cls):
+        return super().why_missing() or (None if installed("ssh") else
+                                         "Debian package openssh-client is not installed")
+
+    def __init__(self, ports):
+        super().__init__(ports)
+        self._ssh_port = ports.take()
+        self._made_separation = False
+
+    def start(self, folder):
+        keys = {name: os.path.join(folder, name) for name in ("host_key", "user_key")}
+        for key in keys.values():
+            subprocess.run([installed("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", key],
+                           check=True, stdin=subprocess.DEVNULL)
+        if os.geteuid() == 0 and not os.path.isdir(self.SEPARATION):
+            os.mkdir(self.SEPARATION, 0o755)
+            self._made_separation = True
+        config = write(os.path.join(folder, "sshd_config"), f"""
+ListenAddress 127.0.0.1:{self._ssh_port}
+HostKey {keys["host_key"]}
+AuthorizedKeysFile {keys["user_key"]}.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+AllowTcpForwarding yes
+""")
+        self.run([installed("sshd"), "-D", "-e", "-f", config], folder)
+        self.wait_for(self._ssh_port)
+        self.run([installed("ssh"), "-N", "-F", "none", "-p", str(self._ssh_port),
+                  "-i", keys["user_key"], "-l", getpass.getuser(),
+                  "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+                  "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+                  "-o", "ExitOnForwardFailure=yes", "-o", "LogLevel=ERROR",
+                  "-R", f"127.0.0.1:{self.port}:127.0.0.1:{self.server_port}", "127.0.0.1"],
+                 folder)
+        self.wait_for(self.port)
+
+    def stop(self):
+        super().stop()
+        if self._made_separation:
+            os.rmdir(self.SEPARATION)
+            self._made_separation = False
+
+
+ALL = (Daemon, Direct, PlainRelay, HAProxy, Nginx, Socat, OpenSSH)
