@@ -109,6 +109,13 @@ class BadInput(DaemonCase):
         for bom, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
             self.assert_refused(bom + DECLARED.encode(encoding))
 
+    def test_a_number_that_crashes_the_parser_is_refused(self):
+        for value in ("<i8>x</i8>", "<i8>99999999999999999999</i8>", "<ex:i8 >x</ex:i8>"):
+            with self.subTest(value=value):
+                self.assert_refused(b"<?xml version='1.0'?><methodCall><methodName>"
+                                    b"Tunnel.openTunnel</methodName><params><param><value>"
+                                    + value.encode() + b"</value></param></params></methodCall>")
+
     def test_xml_that_is_no_call_is_a_fault(self):
         for text in ("", " ", "<", "<a/>", "<methodCall/>", "<methodCall>", "plain text",
                      "<methodCall><methodName/></methodCall>", "<methodCall></methodcall>",

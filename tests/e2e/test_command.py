@@ -166,6 +166,11 @@ class Exposing(CommandCase):
         self.assertEqual(fetch(self.address(program)), b"hello from behind /")
         self.interrupt(program)
 
+    def test_an_address_that_cannot_be_printed_ends_it(self):
+        done = run(["/bin/sh", "-c", 'exec "$@" >&-', "sh", TUNNEL, "--proxy", self.daemon.url,
+                    "expose", str(self.web.server_port)], timeout_s=20)
+        self.assert_fails(done, "standard output")
+
     def test_once_is_once(self):
         program = self.expose("--once", str(self.web.server_port))
         self.assertEqual(fetch(self.address(program)), b"hello from behind /")

@@ -166,8 +166,8 @@ static void what_is_no_call_is_a_fault(void)
         " ", "hello", "<methodCall>", "<methodResponse/>", "<methodCall><methodName/></methodCall>",
         "<?xml version=\"1.0\"?><!DOCTYPE x [<!ENTITY a \"b\">]><methodCall/>",
         "<methodCall><methodName>a</methodName><params><param>x</param></params></methodCall>",
-        "<methodCall><methodName>a</methodName><params><param><value><i8>x</i8></value></param>"
-        "</params></methodCall>",
+        ("<methodCall><methodName>a</methodName><params><param><value><i8>x</i8></value></param>"
+         "</params></methodCall>"),
         "<methodCall><methodName>\xff\xfe</methodName><params/></methodCall>",
     };
 
