@@ -47,11 +47,6 @@ static struct pollfd party_interest(const struct party *party, bool accepting)
     return polled;
 }
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* When a meeting has waited long enough. The server has the attach timeout to
  * come; one that has ended its stream by then is half closed, and lingers. */
 static int64_t meeting_deadline(const struct meeting *meeting)
@@ -60,7 +55,7 @@ static int64_t meeting_deadline(const struct meeting *meeting)
 
     if (meeting->server.socket < 0)
         return meeting->tunnel->opened_ms + settings->attach_timeout_ms;
-    if (meeting->server.ended_ms != INT64_MAX)
+    if (meeting->client.socket < 0 && meeting->server.ended_ms != INT64_MAX)
         return meeting->server.ended_ms + settings->linger_ms;
     return INT64_MAX;
 }
@@ -102,7 +97,7 @@ static bool party_attend(struct meeting *meeting, struct party *party, short eve
         return true;
     }
     if (events & POLLRDHUP)
-        party->ended_ms = earlier(party->ended_ms, clock_ms());
+        party->ended_ms = clock_earlier(party->ended_ms, clock_ms());
     return !(events & (POLLERR | POLLHUP));
 }
 
@@ -114,21 +109,21 @@ static bool meeting_wait(struct meeting *meeting)
         party_interest(&meeting->server, accepting),
         party_interest(&meeting->client, accepting),
     };
-    int64_t deadline_ms = meeting_deadline(meeting);
+    int64_t until_ms = accepting ? INT64_MAX : meeting->accept_again_ms;
     int ready = waker_poll(&meeting->tunnel->waker, polled, 2,
-                           accepting ? deadline_ms : earlier(deadline_ms, meeting->accept_again_ms));
+                           clock_earlier(until_ms, meeting_deadline(meeting)));
 
     if (ready == -ECANCELED)
         meeting->failure = "stopped";
     else if (ready < 0)
         meeting->failure = "failed for lack of memory";
-    else if (ready == 0 && clock_ms() >= deadline_ms)
-        meeting->failure = meeting->server.socket < 0 ? "no server attached in time"
-                                                      : "the server ended before a client came";
     else if (!party_attend(meeting, &meeting->server, polled[0].revents))
         meeting->failure = "the server broke off before a client came";
     else if (!party_attend(meeting, &meeting->client, polled[1].revents))
         meeting->failure = "the client broke off before a server attached";
+    else if (clock_ms() >= meeting_deadline(meeting))   /* however busy strangers keep us */
+        meeting->failure = meeting->server.socket < 0 ? "no server attached in time"
+                                                      : "the server ended before a client came";
     return !meeting->failure;
 }
 

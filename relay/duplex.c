@@ -20,11 +20,6 @@ static struct pollfd interest(const struct flow *in, const struct flow *out)
     return polled;
 }
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static enum duplex_end end_of_error(int err)
 {
     switch (-err) {
@@ -58,7 +53,8 @@ static int64_t deadline(const struct duplex *duplex)
     if (duplex->limits->idle_ms)
         deadline_ms = duplex->moved_last_ms + duplex->limits->idle_ms;
     if (half_open(duplex))
-        deadline_ms = earlier(deadline_ms, duplex->lingers_since_ms + duplex->limits->linger_ms);
+        deadline_ms = clock_earlier(deadline_ms,
+                                    duplex->lingers_since_ms + duplex->limits->linger_ms);
     return deadline_ms;
 }
 

@@ -48,4 +48,9 @@ int waker_poll(struct waker *waker, struct pollfd *polled, nfds_t count, int64_t
 /* Milliseconds of a clock that only goes forward. */
 int64_t clock_ms(void);
 
+static inline int64_t clock_earlier(int64_t a_ms, int64_t b_ms)
+{
+    return a_ms < b_ms ? a_ms : b_ms;
+}
+
 #endif
