@@ -93,6 +93,16 @@ bool net_address_same_host(const struct net_address *a, const struct net_address
     return a->ip4.sin_addr.s_addr == b->ip4.sin_addr.s_addr;
 }
 
+bool net_address_is_loopback(const struct net_address *address)
+{
+    struct net_address plain = *address;
+
+    unmap_ip4(&plain);
+    if (plain.any.sa_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&plain.ip6.sin6_addr);
+    return ntohl(plain.ip4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
 void net_address_format_host(const struct net_address *address, char text[NET_ADDRESS_TEXT_BYTES])
 {
     const void *bytes = address->any.sa_family == AF_INET6 ? (const void *)&address->ip6.sin6_addr
@@ -125,12 +135,24 @@ int net_address_accept(int listener, struct net_address *peer)
     return socket;
 }
 
-int net_address_of_socket(int socket, struct net_address *address)
+typedef int name_function(int socket, struct sockaddr *address, socklen_t *length);
+
+static int address_by(name_function *name, int socket, struct net_address *address)
 {
     memset(address, 0, sizeof *address);
     address->length = sizeof address->ip6;
-    if (getsockname(socket, &address->any, &address->length) < 0)
+    if (name(socket, &address->any, &address->length) < 0)
         return -errno;
     unmap_ip4(address);
     return 0;
+}
+
+int net_address_of_socket(int socket, struct net_address *address)
+{
+    return address_by(getsockname, socket, address);
+}
+
+int net_address_of_peer(int socket, struct net_address *address)
+{
+    return address_by(getpeername, socket, address);
 }

@@ -34,12 +34,18 @@ void net_address_set_port(struct net_address *address, uint16_t port);
 /* Same host, whatever the ports. */
 bool net_address_same_host(const struct net_address *a, const struct net_address *b);
 
+/* Reached by programs of this machine alone. */
+bool net_address_is_loopback(const struct net_address *address);
+
 /* "127.0.0.1:8000", "[::1]:8000"; and the host alone, "127.0.0.1", "::1". */
 void net_address_format(const struct net_address *address, char text[NET_ADDRESS_TEXT_BYTES]);
 void net_address_format_host(const struct net_address *address, char text[NET_ADDRESS_TEXT_BYTES]);
 
 /* This machine's end of a socket. 0 or a negative errno. */
 int net_address_of_socket(int socket, struct net_address *address);
+
+/* The other end of a connected socket. 0 or a negative errno. */
+int net_address_of_peer(int socket, struct net_address *address);
 
 /* As accept4: a non-blocking socket, closed on exec, and who connected, known
  * even if it has reset the connection since. A negative errno otherwise. */

@@ -95,6 +95,26 @@ int socket_connect(const char *host, uint16_t port, int timeout_ms)
     return result;
 }
 
+static bool stays_on_this_machine(int socket)
+{
+    struct net_address own, peer;
+
+    if (net_address_of_socket(socket, &own) || net_address_of_peer(socket, &peer))
+        return false;
+    return net_address_is_loopback(&peer) || net_address_same_host(&own, &peer);
+}
+
+/* The machine's own choice may be BBR, which paces what it sends to suit a network;
+ * where there is none, it only makes both ends wait. Reno paces nothing, is in
+ * every kernel, and any user may have it; without it the relay is only slower. */
+static void dont_pace_within_this_machine(int socket)
+{
+    static const char unpaced[] = "reno";
+
+    if (stays_on_this_machine(socket))
+        setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, unpaced, sizeof unpaced - 1);
+}
+
 int socket_prepare_to_relay(int socket)
 {
     int err = set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -109,6 +129,8 @@ int socket_prepare_to_relay(int socket)
         err = set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, SOCKET_USER_TIMEOUT_S * 1000);
     if (!err)
         err = set_linger(socket, true);
+    if (!err)
+        dont_pace_within_this_machine(socket);
     return err;
 }
 

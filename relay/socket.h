@@ -22,8 +22,8 @@ int socket_listen(const struct net_address *address, int backlog);
  * other, until one answers. host is without brackets. -ENOENT: no such host. */
 int socket_connect(const char *host, uint16_t port, int timeout_ms);
 
-/* Sets up a connection to be relayed: no delay for small writes, a dead peer
- * noticed, and, until socket_close, whatever ends this process shows to the
+/* Sets up a connection to be relayed: no delay for small writes, no pacing where
+ * there is no network, a dead peer noticed, and, until socket_close, whatever ends this process shows to the
  * peer as a reset and never as a proper end. */
 int socket_prepare_to_relay(int socket);
 

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -368,6 +369,21 @@ static void bulk_arrives_exactly_without_a_pipe_too(void)
     pipe_pool_close_resting();
 }
 
+static void a_connection_within_the_machine_is_not_paced(void)
+{
+    char control[16] = "";
+    socklen_t length = sizeof control;
+    int ends[2];
+
+    connected_pair(ends);
+    setsockopt(ends[0], IPPROTO_TCP, TCP_CONGESTION, "bbr", 3);     /* where there is one */
+    prepare(ends[0]);
+    CU_ASSERT_EQUAL(getsockopt(ends[0], IPPROTO_TCP, TCP_CONGESTION, control, &length), 0);
+    CU_ASSERT_STRING_EQUAL(control, "reno");
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void a_pipe_with_bytes_in_it_is_not_handed_out_again(void)
 {
     struct pipe_ends used, next;
@@ -401,6 +417,7 @@ int main(void)
         TEST(a_slow_reader_stops_the_writer),
         TEST(bulk_arrives_exactly_and_leaves_no_pipe),
         TEST(bulk_arrives_exactly_without_a_pipe_too),
+        TEST(a_connection_within_the_machine_is_not_paced),
         TEST(a_pipe_with_bytes_in_it_is_not_handed_out_again),
         CU_TEST_INFO_NULL,
     };

@@ -34,6 +34,23 @@ static void what_is_not_an_address_with_a_port_is_refused(void)
         CU_ASSERT_STRING_EQUAL(round_trip(bad[i]), "refused");
 }
 
+static void loopback_is_all_of_127_and_one_address_of_ip6(void)
+{
+    static const char *const loopback[] = { "127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.2" };
+    static const char *const others[] = { "126.0.0.1", "128.0.0.1", "0.0.0.0", "::", "::2",
+                                          "::ffff:10.0.0.1", "::127.0.0.1" };
+    struct net_address address;
+
+    for (size_t i = 0; i < sizeof loopback / sizeof loopback[0]; i++) {
+        CU_ASSERT(net_address_parse(loopback[i], 1, &address) == 0);
+        CU_ASSERT_TRUE(net_address_is_loopback(&address));
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        CU_ASSERT(net_address_parse(others[i], 1, &address) == 0);
+        CU_ASSERT_FALSE(net_address_is_loopback(&address));
+    }
+}
+
 static void a_host_is_the_same_whatever_its_port(void)
 {
     struct net_address other;
@@ -55,6 +72,7 @@ int main(void)
     CU_TestInfo tests[] = {
         TEST(addresses_with_ports_read_and_write_alike),
         TEST(what_is_not_an_address_with_a_port_is_refused),
+        TEST(loopback_is_all_of_127_and_one_address_of_ip6),
         TEST(a_host_is_the_same_whatever_its_port),
         CU_TEST_INFO_NULL,
     };
