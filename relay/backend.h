@@ -11,11 +11,6 @@
 struct tunnel_backend {
     const char *scheme;                 /* of its URIs, and its name in openTunnel */
 
-    /* Fills server_uri and client_uri, whose hosts are set already, from the
-     * port pair, which listens. Runs on the opener's thread, before the
-     * tunnel's own is there. 0 or a negative errno. */
-    int (*open)(struct tunnel *tunnel);
-
     /* Runs on the tunnel's thread for as long as the tunnel lives. Returns when
      * it has ended, why for the log; closes what it accepted. Stops when the
      * tunnel's waker is asked. */

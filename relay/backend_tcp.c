@@ -27,13 +27,6 @@ struct meeting {
     const char *failure;                /* why the two did not meet */
 };
 
-static int tcp_open(struct tunnel *tunnel)
-{
-    tunnel->server_uri.port = tunnel->pair.server_port;
-    tunnel->client_uri.port = (uint16_t)(tunnel->pair.server_port + 1);
-    return 0;
-}
-
 static struct pollfd party_interest(const struct party *party, bool accepting)
 {
     struct pollfd polled = { .fd = party->socket, .events = POLLRDHUP };
@@ -174,6 +167,5 @@ static const char *tcp_serve(struct tunnel *tunnel)
 
 const struct tunnel_backend backend_tcp = {
     .scheme = "tcp",
-    .open = tcp_open,
     .serve = tcp_serve,
 };

@@ -16,5 +16,6 @@ relay_librelay_la_SOURCES = \
 	relay/pipe_pool.c relay/pipe_pool.h \
 	relay/port_pool.c relay/port_pool.h \
 	relay/relay.c relay/relay.h \
+	relay/thread_stack.c relay/thread_stack.h \
 	relay/tunnel.c relay/tunnel.h
 relay_librelay_la_LIBADD = relay/libends.la $(PTHREAD_LIBS)

@@ -1,5 +1,6 @@
 #include "relay/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -12,6 +13,10 @@ enum { LINE_BYTES = 1024 };
 static atomic_int level_now = LOG_NOTHING;
 static atomic_bool addresses_shown = false;
 
+/* Formed here rather than on a tunnel's stack, whose every page counts. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char line[LINE_BYTES];           /* guarded by lock */
+
 void log_set_level(enum log_level level)
 {
     atomic_store(&level_now, level);
@@ -22,28 +27,35 @@ void log_set_addresses(bool shown)
     atomic_store(&addresses_shown, shown);
 }
 
-void log_write(enum log_level level, const char *format, ...)
+static void write_line(enum log_level level, const char *format, va_list arguments)
 {
     static const char *const names[] = { "nothing", "error", "warning", "info", "debug" };
-    char line[LINE_BYTES];
     struct timespec now;
     struct tm utc;
     size_t used;
-    va_list arguments;
 
-    if ((int)level > atomic_load(&level_now))
-        return;
     clock_gettime(CLOCK_REALTIME, &now);
     used = strftime(line, sizeof line, "%Y-%m-%dT%H:%M:%SZ ", gmtime_r(&now.tv_sec, &utc));
     used += (size_t)snprintf(line + used, sizeof line - used, "%s ", names[level]);
-    va_start(arguments, format);
     vsnprintf(line + used, sizeof line - used - 1, format, arguments);
-    va_end(arguments);
     used = strlen(line);
     line[used++] = '\n';
     /* Nobody is left to tell when standard error itself fails. */
     if (write(STDERR_FILENO, line, used) < 0)
         return;
+}
+
+void log_write(enum log_level level, const char *format, ...)
+{
+    va_list arguments;
+
+    if ((int)level > atomic_load(&level_now))
+        return;
+    va_start(arguments, format);
+    pthread_mutex_lock(&lock);
+    write_line(level, format, arguments);
+    pthread_mutex_unlock(&lock);
+    va_end(arguments);
 }
 
 const char *log_address(const struct net_address *address, char text[NET_ADDRESS_TEXT_BYTES])

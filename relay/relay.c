@@ -6,19 +6,27 @@
 #include "relay/pipe_pool.h"
 #include "relay/port_pool.h"
 #include "relay/socket.h"
+#include "relay/thread_stack.h"
 #include "relay/tunnel.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* A tunnel's thread keeps its buffers elsewhere and calls nothing deep. */
-enum { TUNNEL_STACK_BYTES = 64 * 1024 };
+/* After so many tunnels at once the heap is worth a look for what can go back. */
+enum { CROWD = 100 };
 
 static const struct tunnel_backend *const backends[] = { &backend_tcp };
+
+/* A thread can't give its own stack back: who ends after it does. */
+struct ended_thread {
+    void *stack;                        /* NULL: none */
+    pthread_t thread;
+};
 
 struct relay {
     struct relay_settings settings;
@@ -31,12 +39,16 @@ struct relay {
     uint64_t last_id;                   /* guarded by lock */
     bool refusing;                      /* guarded by lock: no new tunnels */
     bool ending;                        /* guarded by lock: nor may those in the making begin */
+    struct ended_thread ended;          /* guarded by lock: the last that has ended, to be joined */
+    size_t crowd;                       /* guarded by lock: most alive since there were none */
 };
 
 /* What a tunnel's thread starts with, and owns. */
 struct tunnel_start {
     struct relay *relay;
+    void *stack;                        /* of its thread */
     struct tunnel tunnel;
+    char host[];                        /* the tunnel's */
 };
 
 void relay_backend_names(char *text, size_t room)
@@ -108,22 +120,34 @@ out:
 
 /* What tunnels have shared goes with the last of them: a proxy without tunnels
  * is as small as on its first day. */
-static void release_pools(void)
+static void release_pools(size_t crowd)
 {
     buffer_pool_free_resting();
     pipe_pool_close_resting();
+    if (crowd >= CROWD)
+        malloc_trim(0);
+}
+
+/* Waits for the end of a thread that has nothing left to do, and frees its stack. */
+static void bury(const struct ended_thread *ended)
+{
+    if (!ended->stack)
+        return;
+    pthread_join(ended->thread, NULL);
+    thread_stack_free(ended->stack);
 }
 
 void relay_free(struct relay *relay)
 {
     if (!relay)
         return;
+    bury(&relay->ended);
     pthread_cond_destroy(&relay->emptied);
     pthread_mutex_destroy(&relay->lock);
     port_pool_free(relay->pool);
     free(relay->table);
     free(relay);
-    release_pools();
+    release_pools(0);
 }
 
 /* Counts a tunnel that is about to be; its id, or a negative errno. */
@@ -138,6 +162,7 @@ static int reserve(struct relay *relay, uint64_t *id)
         err = -EDQUOT;
     } else {
         relay->alive++;
+        relay->crowd = relay->alive > relay->crowd ? relay->alive : relay->crowd;
         *id = ++relay->last_id;
     }
     pthread_mutex_unlock(&relay->lock);
@@ -146,15 +171,19 @@ static int reserve(struct relay *relay, uint64_t *id)
 
 static void unreserve(struct relay *relay)
 {
+    size_t crowd = 0;
     bool is_last;
 
     pthread_mutex_lock(&relay->lock);
     is_last = --relay->alive == 0;
-    if (is_last)
+    if (is_last) {
+        crowd = relay->crowd;
+        relay->crowd = 0;
         pthread_cond_broadcast(&relay->emptied);
+    }
     pthread_mutex_unlock(&relay->lock);
     if (is_last)
-        release_pools();
+        release_pools(crowd);
 }
 
 /* -ESHUTDOWN: relay_end_all has been through the table already. */
@@ -179,6 +208,18 @@ static void leave_table(struct relay *relay, struct tunnel *tunnel)
     pthread_mutex_unlock(&relay->lock);
 }
 
+/* Takes the place of the thread that ended before, and buries it. */
+static void end_thread(struct relay *relay, void *stack)
+{
+    struct ended_thread before;
+
+    pthread_mutex_lock(&relay->lock);
+    before = relay->ended;
+    relay->ended = (struct ended_thread){ .stack = stack, .thread = pthread_self() };
+    pthread_mutex_unlock(&relay->lock);
+    bury(&before);
+}
+
 /* The pair is at rest before the tunnel stops being counted: whoever sees the
  * count go down finds the pair. */
 static void tunnel_free(struct tunnel_start *start)
@@ -199,6 +240,7 @@ static void *tunnel_thread(void *argument)
     waker_own(&start->tunnel.waker);
     tunnel_serve(&start->tunnel);
     leave_table(start->relay, &start->tunnel);
+    end_thread(start->relay, start->stack);
     tunnel_free(start);
     return NULL;
 }
@@ -207,20 +249,26 @@ static int start_thread(struct tunnel_start *start)
 {
     pthread_attr_t attributes;
     pthread_t thread;
-    int err = pthread_attr_init(&attributes);
+    int err = thread_stack_new(&start->stack);
 
     if (err)
-        return -err;
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, TUNNEL_STACK_BYTES);
-    err = pthread_create(&thread, &attributes, tunnel_thread, start);
+        return err;
+    err = -pthread_attr_init(&attributes);
+    if (err)
+        goto out;
+    err = -pthread_attr_setstack(&attributes, start->stack, THREAD_STACK_BYTES);
+    if (!err)
+        err = -pthread_create(&thread, &attributes, tunnel_thread, start);
     pthread_attr_destroy(&attributes);
-    return -err;
+out:
+    if (err)
+        thread_stack_free(start->stack);
+    return err;
 }
 
 /* A tunnel with its port pair, counted but not yet known to anyone. */
 static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
-                      struct tunnel_start **out)
+                      const char *host, struct tunnel_start **out)
 {
     struct tunnel_start *start;
     uint64_t id;
@@ -228,7 +276,7 @@ static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
 
     if (err)
         return err;
-    start = calloc(1, sizeof *start);
+    start = calloc(1, sizeof *start + strlen(host) + 1);
     err = start ? port_pool_take(relay->pool, &start->tunnel.pair) : -ENOMEM;
     if (err) {
         free(start);
@@ -240,17 +288,9 @@ static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
     start->tunnel.backend = backend;
     start->tunnel.settings = &relay->settings;
     start->tunnel.opened_ms = clock_ms();
+    start->tunnel.host = strcpy(start->host, host);
     *out = start;
     return 0;
-}
-
-static int uris_fill(struct tunnel *tunnel, const char *host)
-{
-    snprintf(tunnel->server_uri.scheme, URI_SCHEME_BYTES, "%s", tunnel->backend->scheme);
-    snprintf(tunnel->server_uri.host, URI_HOST_BYTES, "%s", host);
-    tunnel->client_uri = tunnel->server_uri;
-    strcpy(tunnel->client_uri.scheme, "tcp");
-    return tunnel->backend->open(tunnel);
 }
 
 int relay_open_tunnel(struct relay *relay, const char *backend_name, const char *host,
@@ -263,18 +303,15 @@ int relay_open_tunnel(struct relay *relay, const char *backend_name, const char 
 
     if (!backend)
         return -EPROTONOSUPPORT;
-    err = tunnel_new(relay, backend, &start);
+    err = tunnel_new(relay, backend, host, &start);
     if (err)
         return err;
     start->tunnel.opener = *opener;
-    err = uris_fill(&start->tunnel, host);
-    if (err)
-        goto out;
     err = enter_table(relay, &start->tunnel);
     if (err)
         goto out;
     /* Once its thread runs, the tunnel may be gone at any moment. */
-    *server_uri = start->tunnel.server_uri;
+    tunnel_server_uri(&start->tunnel, server_uri);
     log_write(LOG_INFO, "tunnel %lu opened by %s at port %u for %s",
               (unsigned long)start->tunnel.id, log_address(opener, text),
               start->tunnel.pair.server_port, backend->scheme);
@@ -294,15 +331,19 @@ int relay_tunnel_address(struct relay *relay, const struct tunnel_uri *server_ur
 {
     ptrdiff_t index = port_pool_index(relay->pool, server_uri->port);
     const struct tunnel *tunnel;
+    struct tunnel_uri its_uri;
     int err = -ENOENT;
 
     if (index < 0)
         return err;
     pthread_mutex_lock(&relay->lock);
     tunnel = relay->table[index];
-    if (tunnel && tunnel_uri_equal(&tunnel->server_uri, server_uri)) {
-        *client_uri = tunnel->client_uri;
-        err = 0;
+    if (tunnel) {
+        tunnel_server_uri(tunnel, &its_uri);
+        if (tunnel_uri_equal(&its_uri, server_uri)) {
+            tunnel_client_uri(tunnel, client_uri);
+            err = 0;
+        }
     }
     pthread_mutex_unlock(&relay->lock);
     return err;

@@ -5,7 +5,25 @@
 #include "relay/socket.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
+
+static void fill_uri(struct tunnel_uri *uri, const char *scheme, const char *host, uint16_t port)
+{
+    snprintf(uri->scheme, sizeof uri->scheme, "%s", scheme);
+    snprintf(uri->host, sizeof uri->host, "%s", host);
+    uri->port = port;
+}
+
+void tunnel_server_uri(const struct tunnel *tunnel, struct tunnel_uri *uri)
+{
+    fill_uri(uri, tunnel->backend->scheme, tunnel->host, tunnel->pair.server_port);
+}
+
+void tunnel_client_uri(const struct tunnel *tunnel, struct tunnel_uri *uri)
+{
+    fill_uri(uri, "tcp", tunnel->host, (uint16_t)(tunnel->pair.server_port + 1));
+}
 
 void tunnel_serve(struct tunnel *tunnel)
 {

@@ -2,7 +2,7 @@
  *
  * A tunnel belongs to its thread: only that thread touches its sockets and its
  * state. Others find it in the relay's table and may read what is fixed at
- * opening (the URIs), or ask its waker to make it end. */
+ * opening (its URIs), or ask its waker to make it end. */
 #ifndef RELAY_TUNNEL_H
 #define RELAY_TUNNEL_H
 
@@ -22,13 +22,16 @@ struct tunnel {
     const struct tunnel_backend *backend;
     const struct relay_settings *settings;
     struct net_address opener;
-    struct tunnel_uri server_uri;
-    struct tunnel_uri client_uri;
+    const char *host;                   /* of its URIs; whoever made the tunnel owns it */
     int64_t opened_ms;
 
     struct waker waker;                 /* asked by the relay when the tunnel has to end */
     struct port_pair pair;              /* the listeners are the thread's */
 };
+
+/* The URIs of its two ends. Any thread that may read the tunnel. */
+void tunnel_server_uri(const struct tunnel *tunnel, struct tunnel_uri *uri);
+void tunnel_client_uri(const struct tunnel *tunnel, struct tunnel_uri *uri);
 
 /* Serves the tunnel on the calling thread until it has ended; when it returns,
  * every socket of the tunnel is closed. */

@@ -8,6 +8,9 @@
 /* Of the real-time signals, which no library here uses. */
 #define WAKE_SIGNAL (SIGRTMIN + 1)
 
+/* What owners block while they wait: all other signals. Set up with the process. */
+static sigset_t waiting_mask;
+
 static void ignore(int signal_number)
 {
     (void)signal_number;
@@ -18,6 +21,8 @@ int waker_set_up_process(void)
     struct sigaction action = { .sa_handler = ignore };
     sigset_t wake;
 
+    sigfillset(&waiting_mask);
+    sigdelset(&waiting_mask, WAKE_SIGNAL);
     sigemptyset(&wake);
     sigaddset(&wake, WAKE_SIGNAL);
     if (sigaction(WAKE_SIGNAL, &action, NULL) < 0)
@@ -28,8 +33,6 @@ int waker_set_up_process(void)
 void waker_own(struct waker *waker)
 {
     waker->owner = pthread_self();
-    pthread_sigmask(SIG_SETMASK, NULL, &waker->waiting_mask);
-    sigdelset(&waker->waiting_mask, WAKE_SIGNAL);
     atomic_store(&waker->owned, true);
 }
 
@@ -73,7 +76,7 @@ int waker_poll(struct waker *waker, struct pollfd *polled, nfds_t count, int64_t
             if (wait_ms < 0)
                 wait_ms = 0;
         }
-        ready = poll_once(polled, count, wait_ms, waker ? &waker->waiting_mask : NULL);
+        ready = poll_once(polled, count, wait_ms, waker ? &waiting_mask : NULL);
     } while (ready == -EINTR);
     return ready;
 }

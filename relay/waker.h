@@ -19,7 +19,6 @@ struct waker {                          /* all zero: nobody owns it yet, nobody 
     atomic_bool asked;
     atomic_bool owned;
     pthread_t owner;                    /* set before owned is */
-    sigset_t waiting_mask;              /* the owner's: what it blocks while it waits */
 };
 
 /* Once in a process, before the first waker is used, in a thread whose signal
@@ -42,7 +41,8 @@ static inline bool waker_was_asked(struct waker *waker)
 /* As poll, by the owner: the number of ready entries, 0 when deadline_ms (of
  * clock_ms; INT64_MAX for none) has passed, -ECANCELED once the waker was
  * asked, another negative errno for a failure. Waits again by itself when
- * interrupted by other signals. waker may be NULL: then nobody can ask. */
+ * interrupted by other signals. waker may be NULL: then nobody can ask, and the
+ * thread's signal mask stays as it is; an owner lets no other signal in. */
 int waker_poll(struct waker *waker, struct pollfd *polled, nfds_t count, int64_t deadline_ms);
 
 /* Milliseconds of a clock that only goes forward. */

@@ -14,6 +14,21 @@ ROUNDS = 4
 MESSAGE_BYTES = 4096    # small enough to fit into the sockets' buffers
 
 
+MAPPINGS_KEPT_MAX = TUNNELS // 10     # the C library makes some for itself
+
+
+def mappings_that_may_be_stacks(pid):
+    """Writable memory with something that can't be touched below it."""
+    count, below = 0, None
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps:
+        for line in maps:
+            addresses, access, *_rest = line.split()
+            start, end = addresses.split("-")
+            count += access == "rw-p" and below == start
+            below = end if access == "---p" else None
+    return count
+
+
 class AdjacentSlots(PortBlock):
     """The ports of several slots. Those that guard the later ones lie within;
     the daemon passes over them, as over any port that others hold."""
@@ -46,12 +61,15 @@ class Load(DaemonCase):
         cls.daemon = Daemon("--drain", "1", ports=AdjacentSlots())
 
     def test_hundreds_talk_at_once_and_crowd_after_crowd_leaves_nothing_behind(self):
+        stacks_before = mappings_that_may_be_stacks(self.daemon.pid)
         for _ in range(2):      # the ports are too few for both, unless they are given back
             pairs = self.crowd()
             for _ in range(ROUNDS):
                 self.talk(pairs)
             self.end(pairs)
             self.daemon.expect_rest()
+            self.assertLess(mappings_that_may_be_stacks(self.daemon.pid),
+                            stacks_before + MAPPINGS_KEPT_MAX)
 
     def crowd(self):
         """All are open before the first has its server, and all relay in the end."""
