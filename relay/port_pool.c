@@ -1,14 +1,21 @@
 #include "relay/port_pool.h"
 
 #include "relay/socket.h"
+#include "relay/waker.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 /* One connection each is wanted; a few more may knock before it is there. */
 enum { PAIR_BACKLOG = 16 };
+
+struct resting_pair {
+    size_t index;
+    int64_t rested_ms;                  /* when it will have rested */
+};
 
 struct port_pool {
     struct net_address address;
@@ -16,9 +23,10 @@ struct port_pool {
     size_t size;                        /* pairs in all */
 
     pthread_mutex_t lock;
-    size_t first;                       /* guarded by lock: where the longest-rested stands */
+    size_t first;                       /* guarded by lock: where the queue begins */
     size_t resting;                     /* guarded by lock: how many stand in the queue */
-    size_t queue[];                     /* guarded by lock: a ring of size indexes */
+    size_t rested;                      /* guarded by lock: as many in front are known to have */
+    struct resting_pair queue[];        /* guarded by lock: a ring of size pairs */
 };
 
 int port_pool_new(const struct net_address *address, uint16_t port_low, uint16_t port_high,
@@ -35,9 +43,9 @@ int port_pool_new(const struct net_address *address, uint16_t port_low, uint16_t
         return -ENOMEM;
     pool->address = *address;
     pool->port_low = port_low;
-    pool->size = pool->resting = size;
+    pool->size = pool->resting = pool->rested = size;
     for (size_t i = 0; i < size; i++)
-        pool->queue[i] = i;
+        pool->queue[i].index = i;       /* rested since ever */
     pthread_mutex_init(&pool->lock, NULL);
     *out = pool;
     return 0;
@@ -75,34 +83,62 @@ static int pair_listen(const struct port_pool *pool, size_t index, struct port_p
     return pair->client_listener;
 }
 
-static ptrdiff_t queue_pop(struct port_pool *pool)
+static struct resting_pair *queue_at(struct port_pool *pool, size_t place)
 {
-    ptrdiff_t index = -1;
+    return &pool->queue[(pool->first + place) % pool->size];
+}
+
+/* Puts one that has rested in front, whichever it is. */
+static void queue_draw(struct port_pool *pool)
+{
+    int64_t now_ms = clock_ms();
+    struct resting_pair *front = queue_at(pool, 0);
+    struct resting_pair *drawn = front;
+    struct resting_pair pair;
+
+    while (pool->rested < pool->resting && queue_at(pool, pool->rested)->rested_ms <= now_ms)
+        pool->rested++;
+    if (pool->rested)
+        drawn = queue_at(pool, arc4random_uniform((uint32_t)pool->rested));
+    pair = *drawn;
+    *drawn = *front;
+    *front = pair;
+}
+
+static bool queue_pop(struct port_pool *pool, struct resting_pair *pair)
+{
+    bool is_there;
 
     pthread_mutex_lock(&pool->lock);
-    if (pool->resting) {
-        index = (ptrdiff_t)pool->queue[pool->first];
+    is_there = pool->resting > 0;
+    if (is_there) {
+        queue_draw(pool);
+        *pair = *queue_at(pool, 0);
         pool->first = (pool->first + 1) % pool->size;
         pool->resting--;
+        pool->rested -= pool->rested > 0;
     }
     pthread_mutex_unlock(&pool->lock);
-    return index;
+    return is_there;
 }
 
 static void queue_push(struct port_pool *pool, size_t index)
 {
+    struct resting_pair pair = { .index = index, .rested_ms = clock_ms() + PORT_POOL_REST_MS };
+
     pthread_mutex_lock(&pool->lock);
-    pool->queue[(pool->first + pool->resting++) % pool->size] = index;
+    *queue_at(pool, pool->resting++) = pair;
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* For a pair that was popped but could not be tried: it rested longest still. */
-static void queue_push_front(struct port_pool *pool, size_t index)
+/* For a pair that was popped but could not be tried: its turn is not over. */
+static void queue_push_front(struct port_pool *pool, const struct resting_pair *pair)
 {
     pthread_mutex_lock(&pool->lock);
     pool->first = (pool->first + pool->size - 1) % pool->size;
-    pool->queue[pool->first] = index;
+    *queue_at(pool, 0) = *pair;
     pool->resting++;
+    pool->rested += pool->rested > 0 || pair->rested_ms <= clock_ms();
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -117,19 +153,19 @@ int port_pool_take(struct port_pool *pool, struct port_pair *pair)
     size_t tries = port_pool_resting(pool);
 
     while (tries--) {
-        ptrdiff_t index = queue_pop(pool);
+        struct resting_pair popped;
         int err;
 
-        if (index < 0)
+        if (!queue_pop(pool, &popped))
             break;
-        err = pair_listen(pool, (size_t)index, pair);
+        err = pair_listen(pool, popped.index, pair);
         if (!err)
             return 0;
         if (!is_held_by_another(err)) {
-            queue_push_front(pool, (size_t)index);
+            queue_push_front(pool, &popped);
             return err;
         }
-        queue_push(pool, (size_t)index);
+        queue_push(pool, popped.index);
     }
     return -EADDRNOTAVAIL;
 }

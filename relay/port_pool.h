@@ -1,9 +1,10 @@
 /* port_pool: the adjacent port pairs of one range.
  *
- * A pair that comes back goes to the end of the queue, so that the pair that
- * rested longest is handed out first and who comes late to a dead tunnel finds
- * nobody. Thread-safe; taking and giving take the same time however many pairs
- * there are. */
+ * A pair that comes back goes to the end of the queue, so that who comes late to a
+ * dead tunnel finds nobody. Of the pairs that have rested for PORT_POOL_REST_MS, or
+ * were never used, one is handed out by chance: nobody can tell which port comes
+ * next. When none has, it is the one that rested longest. Thread-safe; taking and
+ * giving take the same time however many pairs there are. */
 #ifndef RELAY_PORT_POOL_H
 #define RELAY_PORT_POOL_H
 
@@ -11,6 +12,8 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+enum { PORT_POOL_REST_MS = 120000 };   /* twice what Linux keeps a closed connection */
 
 struct port_pool;
 
@@ -28,7 +31,7 @@ int port_pool_new(const struct net_address *address, uint16_t port_low, uint16_t
                   struct port_pool **pool);
 void port_pool_free(struct port_pool *pool);
 
-/* Takes the pair that rested longest, and listens on both its ports. Pairs
+/* Takes a rested pair, and listens on both its ports. Pairs
  * with a port that another program holds are passed over and go to the end of
  * the queue. 0; -EADDRNOTAVAIL when no pair is to be had; or another errno when
  * the system gives no socket. */

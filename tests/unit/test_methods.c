@@ -54,8 +54,8 @@ static void begin(void)
 {
     struct relay_settings settings = { .max_tunnels = 1, .attach_timeout_ms = 5000 };
 
-    settings.port_low = free_ports(4);
-    settings.port_high = (uint16_t)(settings.port_low + 3);
+    settings.port_low = free_ports(2);
+    settings.port_high = (uint16_t)(settings.port_low + 1);
     net_address_parse("127.0.0.1", 0, &settings.listen);
     CU_ASSERT_EQUAL_FATAL(relay_new(&settings, &relay), 0);
 }

@@ -3,6 +3,8 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <string.h>
 #include <unistd.h>
 
 static struct net_address loopback;
@@ -42,21 +44,58 @@ static void a_pair_is_two_adjacent_ports_that_listen(void)
 
 static void the_pair_that_rested_longest_is_handed_out_first(void)
 {
-    struct port_pair first, second, third;
+    enum { PAIRS = 5 };
+    static const unsigned given_back[PAIRS] = { 3, 0, 4, 2, 1 };
+    struct port_pair taken[PAIRS], again;
 
-    pool_of(3);
-    CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &first), 0);
-    CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &second), 0);
-    close_and_give(&second);
-    close_and_give(&first);
-    for (unsigned i = 0; i < 3; i++) {
-        static const uint16_t order[] = { 4, 2, 0 };
-
-        CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &third), 0);
-        CU_ASSERT_EQUAL(third.server_port, low + order[i]);
-        close_and_give(&third);
+    pool_of(PAIRS);
+    for (unsigned i = 0; i < PAIRS; i++)
+        CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &taken[i]), 0);
+    for (unsigned i = 0; i < PAIRS; i++)
+        close_and_give(&taken[given_back[i]]);
+    for (unsigned i = 0; i < 2 * PAIRS; i++) {
+        CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &again), 0);
+        CU_ASSERT_EQUAL(again.index, taken[given_back[i % PAIRS]].index);
+        close_and_give(&again);
     }
     port_pool_free(pool);
+}
+
+static void pairs_never_used_come_before_those_that_were(void)
+{
+    enum { PAIRS = 6 };
+    bool seen[PAIRS] = { false };
+    struct port_pair pair;
+
+    pool_of(PAIRS);
+    for (unsigned i = 0; i < PAIRS; i++) {
+        CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &pair), 0);
+        CU_ASSERT_FALSE(seen[pair.index]);
+        seen[pair.index] = true;
+        close_and_give(&pair);
+    }
+    port_pool_free(pool);
+}
+
+/* Eight pairs come in the same order twice in a row once in 40,320 times. */
+static void rested_pairs_come_in_no_order_that_can_be_guessed(void)
+{
+    enum { PAIRS = 8, TRIES = 4 };
+    size_t order[TRIES][PAIRS];
+    unsigned alike = 0;
+    struct port_pair pair;
+
+    for (unsigned try = 0; try < TRIES; try++) {
+        pool_of(PAIRS);
+        for (unsigned i = 0; i < PAIRS; i++) {
+            CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &pair), 0);
+            order[try][i] = pair.index;
+            close_and_give(&pair);
+        }
+        port_pool_free(pool);
+        alike += !memcmp(order[try], order[0], sizeof order[0]);
+    }
+    CU_ASSERT(alike < TRIES);
 }
 
 static void a_pair_with_a_port_that_another_program_holds_is_passed_over(void)
@@ -127,6 +166,8 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         TEST(a_pair_is_two_adjacent_ports_that_listen),
+        TEST(pairs_never_used_come_before_those_that_were),
+        TEST(rested_pairs_come_in_no_order_that_can_be_guessed),
         TEST(the_pair_that_rested_longest_is_handed_out_first),
         TEST(a_pair_with_a_port_that_another_program_holds_is_passed_over),
         TEST(an_empty_pool_says_so_and_leaks_nothing),

@@ -55,7 +55,7 @@ static bool is_empty(void *unused)
     return counts.tunnels == 0 && counts.resting_pairs == PAIRS;
 }
 
-/* A detached thread is gone a moment after its tunnel. */
+/* The kernel may list a thread for a moment after it has been joined. */
 static bool nothing_is_left(void *unused)
 {
     (void)unused;
@@ -78,9 +78,10 @@ static void the_uris_have_the_host_and_adjacent_ports(void)
     CU_ASSERT_EQUAL(open_tunnel(), 0);
     CU_ASSERT_STRING_EQUAL(server_uri.scheme, "tcp");
     CU_ASSERT_STRING_EQUAL(server_uri.host, "proxy.example");
-    CU_ASSERT_EQUAL(server_uri.port, settings.port_low);
+    CU_ASSERT(server_uri.port >= settings.port_low && server_uri.port < settings.port_high);
+    CU_ASSERT_EQUAL((server_uri.port - settings.port_low) % 2, 0);
     CU_ASSERT_STRING_EQUAL(client_uri.host, "proxy.example");
-    CU_ASSERT_EQUAL(client_uri.port, settings.port_low + 1);
+    CU_ASSERT_EQUAL(client_uri.port, server_uri.port + 1);
     relay_end_all(relay);
     finish();
 }
