@@ -28,12 +28,18 @@ struct ended_thread {
     pthread_t thread;
 };
 
+/* Settings that tunnels share, and that never change: a change makes others. */
+struct shared_settings {
+    struct relay_settings values;
+    size_t tunnels;                     /* guarded by the relay's lock: opened with them */
+};
+
 struct relay {
-    struct relay_settings settings;
     struct port_pool *pool;
 
     pthread_mutex_t lock;
     pthread_cond_t emptied;             /* alive became 0 */
+    struct shared_settings *settings;   /* guarded by lock: for the next tunnel */
     struct tunnel **table;              /* guarded by lock: by index of the port pair, or NULL */
     size_t alive;                       /* guarded by lock: in the table, or about to be */
     uint64_t last_id;                   /* guarded by lock */
@@ -47,6 +53,7 @@ struct relay {
 struct tunnel_start {
     struct relay *relay;
     void *stack;                        /* of its thread */
+    struct shared_settings *settings;
     struct tunnel tunnel;
     char host[];                        /* the tunnel's */
 };
@@ -85,6 +92,15 @@ static int try_to_listen(const struct net_address *address)
     return 0;
 }
 
+static struct shared_settings *shared_settings_new(const struct relay_settings *values)
+{
+    struct shared_settings *settings = calloc(1, sizeof *settings);
+
+    if (settings)
+        settings->values = *values;
+    return settings;
+}
+
 int relay_new(const struct relay_settings *settings, struct relay **out)
 {
     struct relay *relay;
@@ -96,7 +112,11 @@ int relay_new(const struct relay_settings *settings, struct relay **out)
     relay = calloc(1, sizeof *relay);
     if (!relay)
         return -ENOMEM;
-    relay->settings = *settings;
+    relay->settings = shared_settings_new(settings);
+    if (!relay->settings) {
+        err = -ENOMEM;
+        goto out;
+    }
     err = port_pool_new(&settings->listen, settings->port_low, settings->port_high, &relay->pool);
     if (err)
         goto out;
@@ -114,6 +134,7 @@ int relay_new(const struct relay_settings *settings, struct relay **out)
     return 0;
 out:
     port_pool_free(relay->pool);
+    free(relay->settings);
     free(relay);
     return err;
 }
@@ -146,35 +167,41 @@ void relay_free(struct relay *relay)
     pthread_mutex_destroy(&relay->lock);
     port_pool_free(relay->pool);
     free(relay->table);
+    free(relay->settings);
     free(relay);
     release_pools(0);
 }
 
-/* Counts a tunnel that is about to be; its id, or a negative errno. */
-static int reserve(struct relay *relay, uint64_t *id)
+/* Counts a tunnel that is about to be, and gives it its id and settings. 0 or a
+ * negative errno. */
+static int reserve(struct relay *relay, uint64_t *id, struct shared_settings **settings)
 {
     int err = 0;
 
     pthread_mutex_lock(&relay->lock);
     if (relay->refusing) {
         err = -ESHUTDOWN;
-    } else if (relay->alive >= relay->settings.max_tunnels) {
+    } else if (relay->alive >= relay->settings->values.max_tunnels) {
         err = -EDQUOT;
     } else {
         relay->alive++;
         relay->crowd = relay->alive > relay->crowd ? relay->alive : relay->crowd;
         *id = ++relay->last_id;
+        *settings = relay->settings;
+        relay->settings->tunnels++;
     }
     pthread_mutex_unlock(&relay->lock);
     return err;
 }
 
-static void unreserve(struct relay *relay)
+static void unreserve(struct relay *relay, struct shared_settings *settings)
 {
     size_t crowd = 0;
     bool is_last;
 
     pthread_mutex_lock(&relay->lock);
+    if (--settings->tunnels == 0 && settings != relay->settings)
+        free(settings);
     is_last = --relay->alive == 0;
     if (is_last) {
         crowd = relay->crowd;
@@ -225,12 +252,13 @@ static void end_thread(struct relay *relay, void *stack)
 static void tunnel_free(struct tunnel_start *start)
 {
     struct relay *relay = start->relay;
+    struct shared_settings *settings = start->settings;
 
     tunnel_close_listener(&start->tunnel.pair.server_listener);
     tunnel_close_listener(&start->tunnel.pair.client_listener);
     port_pool_give(relay->pool, &start->tunnel.pair);
     free(start);
-    unreserve(relay);
+    unreserve(relay, settings);
 }
 
 static void *tunnel_thread(void *argument)
@@ -270,9 +298,10 @@ out:
 static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
                       const char *host, struct tunnel_start **out)
 {
+    struct shared_settings *settings;
     struct tunnel_start *start;
     uint64_t id;
-    int err = reserve(relay, &id);
+    int err = reserve(relay, &id, &settings);
 
     if (err)
         return err;
@@ -280,13 +309,14 @@ static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
     err = start ? port_pool_take(relay->pool, &start->tunnel.pair) : -ENOMEM;
     if (err) {
         free(start);
-        unreserve(relay);
+        unreserve(relay, settings);
         return err;
     }
     start->relay = relay;
+    start->settings = settings;
     start->tunnel.id = id;
     start->tunnel.backend = backend;
-    start->tunnel.settings = &relay->settings;
+    start->tunnel.settings = &settings->values;
     start->tunnel.opened_ms = clock_ms();
     start->tunnel.host = strcpy(start->host, host);
     *out = start;
@@ -360,9 +390,33 @@ struct relay_counts relay_counts(struct relay *relay)
     return counts;
 }
 
-const struct relay_settings *relay_settings(const struct relay *relay)
+struct relay_settings relay_settings(struct relay *relay)
 {
-    return &relay->settings;
+    struct relay_settings values;
+
+    pthread_mutex_lock(&relay->lock);
+    values = relay->settings->values;
+    pthread_mutex_unlock(&relay->lock);
+    return values;
+}
+
+int relay_change_settings(struct relay *relay, const struct relay_settings *values)
+{
+    struct shared_settings *settings = shared_settings_new(values);
+    struct shared_settings *before;
+
+    if (!settings)
+        return -ENOMEM;
+    pthread_mutex_lock(&relay->lock);
+    before = relay->settings;
+    settings->values.listen = before->values.listen;
+    settings->values.port_low = before->values.port_low;
+    settings->values.port_high = before->values.port_high;
+    relay->settings = settings;
+    if (before->tunnels == 0)
+        free(before);
+    pthread_mutex_unlock(&relay->lock);
+    return 0;
 }
 
 void relay_refuse_new(struct relay *relay)

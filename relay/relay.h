@@ -57,7 +57,11 @@ int relay_tunnel_address(struct relay *relay, const struct tunnel_uri *server_ur
 void relay_backend_names(char *text, size_t room);
 
 struct relay_counts relay_counts(struct relay *relay);
-const struct relay_settings *relay_settings(const struct relay *relay);
+struct relay_settings relay_settings(struct relay *relay);
+
+/* Sets what holds for tunnels that are opened from now on; those alive keep what
+ * they were opened with. listen and the ports stay as they are. 0 or -ENOMEM. */
+int relay_change_settings(struct relay *relay, const struct relay_settings *settings);
 
 /* No new tunnels from now on; those alive go on. */
 void relay_refuse_new(struct relay *relay);

@@ -20,7 +20,7 @@ struct tunnel {
     /* Fixed before the thread starts. */
     uint64_t id;                        /* its name in the log */
     const struct tunnel_backend *backend;
-    const struct relay_settings *settings;
+    const struct relay_settings *settings;      /* those at its opening; never change */
     struct net_address opener;
     const char *host;                   /* of its URIs; whoever made the tunnel owns it */
     int64_t opened_ms;

@@ -36,7 +36,7 @@ static xmlrpc_value *uri_value(xmlrpc_env *env, const struct tunnel_uri *uri)
 
 static void open_failed(xmlrpc_env *env, int err, const char *backend, struct relay *relay)
 {
-    const struct relay_settings *settings = relay_settings(relay);
+    struct relay_settings settings = relay_settings(relay);
     char shown[SHOWN_BYTES];
     char names[SHOWN_BYTES];
 
@@ -48,11 +48,11 @@ static void open_failed(xmlrpc_env *env, int err, const char *backend, struct re
         break;
     case EDQUOT:
         fault_set(env, FAULT_LIMIT_REACHED, "%zu tunnels are open, as many as this proxy allows",
-                  settings->max_tunnels);
+                  settings.max_tunnels);
         break;
     case EADDRNOTAVAIL:
         fault_set(env, FAULT_NO_PORT_PAIR, "every pair from %u to %u is in use",
-                  settings->port_low, settings->port_high);
+                  settings.port_low, settings.port_high);
         break;
     case ESHUTDOWN:
         fault_set(env, FAULT_SHUTTING_DOWN, "this proxy opens no more tunnels");

@@ -73,7 +73,7 @@ static void a_tunnel_is_opened_and_its_address_told(void)
     unsigned port;
 
     begin();
-    port = relay_settings(relay)->port_low;
+    port = relay_settings(relay).port_low;
     snprintf(expected, sizeof expected, "tcp://proxy.example:%u<", port);
     CU_ASSERT_PTR_NOT_NULL(strstr(call("Tunnel.openTunnel", ""), expected));
     snprintf(uri, sizeof uri, STRING("tcp://proxy.example:%u"), port);

@@ -67,6 +67,24 @@ static void a_host_is_the_same_whatever_its_port(void)
     CU_ASSERT_FALSE(net_address_same_host(&address, &other));
 }
 
+static void loopback_is_known_however_it_is_written(void)
+{
+    static const char *const loopback[] = { "127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.1" };
+    static const char *const reached_by_others[] = {
+        "0.0.0.0", "::", "128.0.0.1", "126.255.255.255", "192.0.2.1", "2001:db8::1", "fe80::1",
+        "::ffff:192.0.2.1", "::127.0.0.1",
+    };
+
+    for (size_t i = 0; i < sizeof loopback / sizeof loopback[0]; i++) {
+        CU_ASSERT_EQUAL_FATAL(net_address_parse(loopback[i], 80, &address), 0);
+        CU_ASSERT_TRUE(net_address_is_loopback(&address));
+    }
+    for (size_t i = 0; i < sizeof reached_by_others / sizeof reached_by_others[0]; i++) {
+        CU_ASSERT_EQUAL_FATAL(net_address_parse(reached_by_others[i], 80, &address), 0);
+        CU_ASSERT_FALSE(net_address_is_loopback(&address));
+    }
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -74,6 +92,7 @@ int main(void)
         TEST(what_is_not_an_address_with_a_port_is_refused),
         TEST(loopback_is_all_of_127_and_one_address_of_ip6),
         TEST(a_host_is_the_same_whatever_its_port),
+        TEST(loopback_is_known_however_it_is_written),
         CU_TEST_INFO_NULL,
     };
 

@@ -309,6 +309,41 @@ static void as_many_tunnels_as_allowed_are_alive_at_once(void)
     finish();
 }
 
+static void changed_settings_hold_for_new_tunnels_and_spare_live_ones(void)
+{
+    struct tunnel_uri first;
+    int server, client;
+    char byte;
+
+    set_up();
+    settings.max_tunnels = 2;
+    settings.attach_timeout_ms = 60000;
+    begin();
+    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    first = server_uri;
+    settings.attach_timeout_ms = 200;
+    settings.max_tunnels = 1;
+    settings.port_low = settings.port_high = 1;         /* which can't change */
+    CU_ASSERT_EQUAL(relay_change_settings(relay, &settings), 0);
+    CU_ASSERT_EQUAL(relay_settings(relay).attach_timeout_ms, 200);
+    CU_ASSERT_NOT_EQUAL(relay_settings(relay).port_low, 1);
+    CU_ASSERT_EQUAL(open_tunnel(), -EDQUOT);
+    settings.max_tunnels = 3;
+    CU_ASSERT_EQUAL(relay_change_settings(relay, &settings), 0);
+    CU_ASSERT_EQUAL(open_tunnel(), 0);
+    CU_ASSERT_EQUAL(open_tunnel(), 0);
+    CU_ASSERT_EQUAL(open_tunnel(), -EDQUOT);
+    usleep(700 * 1000);
+    CU_ASSERT_EQUAL(relay_counts(relay).tunnels, 1);
+    server = connect_to(first.port);
+    client = connect_to((uint16_t)(first.port + 1));
+    CU_ASSERT_EQUAL(send(client, "x", 1, 0), 1);
+    CU_ASSERT_EQUAL(recv(server, &byte, 1, 0), 1);
+    close(client);
+    close(server);
+    finish();
+}
+
 static void without_a_port_pair_there_is_no_tunnel(void)
 {
     set_up();
@@ -467,6 +502,7 @@ int main(void)
         TEST(a_server_that_breaks_off_before_it_is_accepted_closes_the_tunnel_too),
         TEST(a_server_that_ends_before_its_client_lingers),
         TEST(as_many_tunnels_as_allowed_are_alive_at_once),
+        TEST(changed_settings_hold_for_new_tunnels_and_spare_live_ones),
         TEST(without_a_port_pair_there_is_no_tunnel),
         TEST(an_unknown_backend_opens_nothing),
         TEST(a_relay_that_refuses_new_tunnels_lets_the_others_finish),
