@@ -52,6 +52,22 @@ static void set_up(void)
     xmlrpc_env_clean(&env);
 }
 
+/* A part that may be missing, decoded. */
+static CURLUcode read_part(CURLU *parts, CURLUPart which, CURLUcode missing, char **part)
+{
+    CURLUcode code = curl_url_get(parts, which, part, CURLU_URLDECODE);
+
+    return code == missing ? CURLUE_OK : code;
+}
+
+/* Of a URL that can't be read: what surely has no password in it. */
+static const char *without_user(const char *url)
+{
+    const char *at = strrchr(url, '@');
+
+    return at ? at + 1 : url;
+}
+
 /* Takes user and password out of the URL, which errors quote. */
 static CURLUcode url_read(const char *url, struct tristero_proxy *proxy)
 {
@@ -66,9 +82,11 @@ static CURLUcode url_read(const char *url, struct tristero_proxy *proxy)
         code = curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0);
     if (!code && strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
         code = CURLUE_UNSUPPORTED_SCHEME;
-    if (!code) {                        /* both may be missing */
-        curl_url_get(parts, CURLUPART_USER, &proxy->user, CURLU_URLDECODE);
-        curl_url_get(parts, CURLUPART_PASSWORD, &proxy->password, CURLU_URLDECODE);
+    if (!code)
+        code = read_part(parts, CURLUPART_USER, CURLUE_NO_USER, &proxy->user);
+    if (!code)
+        code = read_part(parts, CURLUPART_PASSWORD, CURLUE_NO_PASSWORD, &proxy->password);
+    if (!code) {
         curl_url_set(parts, CURLUPART_USER, NULL, 0);
         curl_url_set(parts, CURLUPART_PASSWORD, NULL, 0);
         code = curl_url_get(parts, CURLUPART_URL, &proxy->url, 0);
@@ -97,7 +115,7 @@ enum tristero_status tristero_proxy_new(const char *url, const struct tristero_o
     if (code) {
         tristero_proxy_free(proxy);
         return error_set(error, TRISTERO_INVALID, "the proxy's URL is \"%.100s\", expected one "
-                         "such as http://proxy:8000/RPC2: %s", url, curl_url_strerror(code));
+                         "such as http://proxy:8000/RPC2: %s", without_user(url), curl_url_strerror(code));
     }
     proxy->call_timeout_ms = given.call_timeout_ms ? given.call_timeout_ms : DEFAULT_TIMEOUT_MS;
     proxy->attach_timeout_ms = given.attach_timeout_ms ? given.attach_timeout_ms
@@ -196,6 +214,11 @@ static const char *reason_of_transport(const xmlrpc_env *env)
     static const char mark[] = "explaining:";
     const char *reason = strstr(env->fault_string, mark);
 
+    /* The status is to be had in words only. */
+    if (strstr(env->fault_string, "HTTP response code is 401"))
+        return "it asks for a user and password, and these are none that it knows";
+    if (strstr(env->fault_string, "HTTP response code is 429"))
+        return "too many wrong passwords came from this address; try again later";
     if (!reason)
         return env->fault_string;
     reason += sizeof mark - 1;

@@ -323,6 +323,22 @@ static void an_http_error_is_told(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, "404"));
 }
 
+static void a_password_in_a_broken_url_is_never_told(void)
+{
+    static const char *const urls[] = {
+        "http://jo:hunter2@127.0.0.1:99999/", "htp://jo:hunter2@127.0.0.1/", "http://jo:hunter2@[::1/",
+        "http://jo:hunter%002@127.0.0.1/", "http://jo:hunter%0a2@127.0.0.1/",
+        "http://jo%0a:hunter2@127.0.0.1/", "jo:hunter2@127.0.0.1:x/",
+    };
+    struct tristero_proxy *proxy;
+    struct tristero_error error;
+
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        CU_ASSERT_EQUAL(tristero_proxy_new(urls[i], NULL, &proxy, &error), TRISTERO_INVALID);
+        CU_ASSERT_PTR_NULL(strstr(error.text, "hunter"));
+    }
+}
+
 static void a_password_is_sent_but_never_told(void)
 {
     struct tristero_proxy *proxy;
@@ -449,6 +465,7 @@ int main(void)
         TEST(an_answer_that_is_no_tunnel_uri_is_a_bad_answer),
         TEST(an_answer_that_declares_entities_is_not_parsed),
         TEST(an_http_error_is_told),
+        TEST(a_password_in_a_broken_url_is_never_told),
         TEST(a_password_is_sent_but_never_told),
         TEST(threads_share_one_proxy_and_leave_nothing),
         TEST(attach_gives_an_ordinary_blocking_socket),
