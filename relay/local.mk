@@ -8,6 +8,7 @@ relay_libends_la_SOURCES = \
 	relay/waker.c relay/waker.h
 
 relay_librelay_la_SOURCES = \
+	relay/address_table.c relay/address_table.h \
 	relay/backend_tcp.c relay/backend.h \
 	relay/buffer_pool.c relay/buffer_pool.h \
 	relay/duplex.c relay/duplex.h \
@@ -18,4 +19,5 @@ relay_librelay_la_SOURCES = \
 	relay/relay.c relay/relay.h \
 	relay/thread_stack.c relay/thread_stack.h \
 	relay/tunnel.c relay/tunnel.h
-relay_librelay_la_LIBADD = relay/libends.la $(PTHREAD_LIBS)
+relay_librelay_la_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS)
+relay_librelay_la_LIBADD = relay/libends.la $(SODIUM_LIBS) $(PTHREAD_LIBS)

@@ -6,6 +6,7 @@ AM_TESTS_ENVIRONMENT = \
 TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = $(PYTHON3)
 unit_tests = \
+	tests/unit/test_address_table \
 	tests/unit/test_client \
 	tests/unit/test_config \
 	tests/unit/test_duplex \
@@ -23,6 +24,8 @@ sockets = tests/unit/sockets.c
 unit_cflags = $(AM_CFLAGS) $(CUNIT_CFLAGS)
 unit_libs = relay/librelay.la $(CUNIT_LIBS) $(PTHREAD_LIBS)
 
+tests_unit_test_address_table_CFLAGS = $(unit_cflags)
+tests_unit_test_address_table_LDADD = $(unit_libs)
 tests_unit_test_client_SOURCES = tests/unit/test_client.c $(sockets)
 tests_unit_test_client_CFLAGS = $(unit_cflags)
 tests_unit_test_client_LDADD = clients/libtristero-tunnel.la $(unit_libs)

@@ -1,0 +1,34 @@
+/* address_table: how much of something each address may do, as a bucket of
+ * tokens for each: so many at once, and then one more each time an interval has
+ * passed.
+ *
+ * The memory is fixed, however many addresses come. Whoever has all tokens is
+ * not in the table; where it is full, whoever lacks the least makes room. A
+ * network of IPv6 (/64) counts as one address, since each customer has at least
+ * that. Where an address is kept is decided by a keyed hash, so that nobody can
+ * choose addresses that push out a certain other. Any thread. */
+#ifndef RELAY_ADDRESS_TABLE_H
+#define RELAY_ADDRESS_TABLE_H
+
+#include "relay/net_address.h"
+
+#include <stdint.h>
+
+struct address_table;
+
+/* 0 or a negative errno; *table is the caller's until address_table_free. */
+int address_table_new(unsigned tokens, int64_t interval_ms, struct address_table **table);
+void address_table_free(struct address_table *table);
+
+/* Takes a token: 0; or how many milliseconds it is until there is one. */
+int64_t address_table_take(struct address_table *table, const struct net_address *address,
+                           int64_t now_ms);
+
+/* As address_table_take, but takes nothing. */
+int64_t address_table_look(struct address_table *table, const struct net_address *address,
+                           int64_t now_ms);
+
+/* Gives one back that was taken. */
+void address_table_give(struct address_table *table, const struct net_address *address);
+
+#endif
