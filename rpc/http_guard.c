@@ -2,6 +2,7 @@
 
 #include "relay/log.h"
 
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,7 @@ struct piece {
 
 /* What the fields said. */
 struct fields {
-    bool has_length, has_host, has_type;
+    bool has_length, has_host, has_type, has_authorization;
     size_t body_bytes;
 };
 
@@ -191,6 +192,44 @@ static bool check_type(struct piece value, struct fields *fields, struct http_re
     return refuse(request, 415, "expected Content-Type text/xml, got \"%s\"", show(value).text);
 }
 
+/* "name:password", of which only the password may have a colon. */
+static bool credentials_split(struct piece text, struct credentials *credentials)
+{
+    struct piece password = text;
+    struct piece name = cut(&password, ':');
+
+    if (name.length == text.length || name.length >= sizeof credentials->name ||
+        password.length >= sizeof credentials->password || memchr(text.text, '\0', text.length))
+        return false;
+    memcpy(credentials->name, name.text, name.length);
+    memcpy(credentials->password, password.text, password.length);
+    return true;
+}
+
+/* What is not understood, or is longer than any that can be right, counts as
+ * none: who asks for credentials then asks for these. */
+static bool check_authorization(struct piece value, struct fields *fields,
+                                struct http_request *request)
+{
+    struct piece encoded = value;
+    struct piece scheme = cut(&encoded, ' ');
+    char text[sizeof request->credentials];
+    size_t length;
+
+    if (fields->has_authorization)
+        return refuse(request, 400, "expected one Authorization, got two");
+    fields->has_authorization = true;
+    encoded = trim(encoded);
+    if (!piece_is_nocase(scheme, "basic") ||
+        sodium_base642bin((unsigned char *)text, sizeof text, encoded.text, encoded.length, NULL,
+                          &length, NULL, sodium_base64_VARIANT_ORIGINAL) < 0)
+        return true;
+    request->has_credentials = credentials_split((struct piece){ text, length },
+                                                 &request->credentials);
+    sodium_memzero(text, sizeof text);
+    return true;
+}
+
 static bool check_field(struct piece name, struct piece value, struct fields *fields,
                         struct http_request *request)
 {
@@ -200,6 +239,8 @@ static bool check_field(struct piece name, struct piece value, struct fields *fi
         return check_host(value, fields, request);
     if (piece_is_nocase(name, "content-type"))
         return check_type(value, fields, request);
+    if (piece_is_nocase(name, "authorization"))
+        return check_authorization(value, fields, request);
     if (piece_is_nocase(name, "transfer-encoding"))
         return refuse(request, 411, "expected a body with Content-Length, got Transfer-Encoding");
     if (piece_is_nocase(name, "expect"))
@@ -305,17 +346,20 @@ enum http_verdict http_guard_look(const char *bytes, size_t length, struct http_
     return length >= request->bytes ? HTTP_COMPLETE : HTTP_INCOMPLETE;
 }
 
-const char *http_status_text(int status)
+static const char *status_text(int status)
 {
     static const struct { int status; const char *text; } texts[] = {
         { 400, "Bad Request" },
+        { 401, "Unauthorized" },
         { 404, "Not Found" },
         { 405, "Method Not Allowed" },
         { 408, "Request Timeout" },
         { 411, "Length Required" },
         { 413, "Content Too Large" },
         { 415, "Unsupported Media Type" },
+        { 429, "Too Many Requests" },
         { 431, "Request Header Fields Too Large" },
+        { 503, "Service Unavailable" },
         { 505, "HTTP Version Not Supported" },
     };
 
@@ -324,4 +368,26 @@ const char *http_status_text(int status)
             return texts[i].text;
     }
     return "Error";
+}
+
+size_t http_refusal_write(const struct http_refusal *refusal, char text[HTTP_REFUSAL_BYTES])
+{
+    char retry[40] = "";
+    const char *more = retry;
+
+    if (refusal->retry_after_s)
+        snprintf(retry, sizeof retry, "Retry-After: %d\r\n", refusal->retry_after_s);
+    if (refusal->status == 401)
+        more = "WWW-Authenticate: Basic realm=\"tristero-tunnel\", charset=\"UTF-8\"\r\n";
+    if (refusal->status == 405)
+        more = "Allow: POST\r\n";
+    return (size_t)snprintf(text, HTTP_REFUSAL_BYTES,
+                            "HTTP/1.1 %d %s\r\n"
+                            "Content-Type: text/plain; charset=utf-8\r\n"
+                            "Content-Length: %zu\r\n"
+                            "%s"
+                            "Connection: close\r\n\r\n"
+                            "%s\n",
+                            refusal->status, status_text(refusal->status),
+                            strlen(refusal->reason) + 1, more, refusal->reason);
 }

@@ -9,6 +9,7 @@
 #define RPC_HTTP_GUARD_H
 
 #include "relay/uri.h"
+#include "rpc/users.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,7 +17,8 @@
 enum {
     HTTP_HEADER_BYTES = 4000,           /* Abyss 1.33.14 reads headers into 4096 */
     HTTP_BODY_BYTES = 64 * 1024,
-    HTTP_REQUEST_BYTES = HTTP_HEADER_BYTES + HTTP_BODY_BYTES
+    HTTP_REQUEST_BYTES = HTTP_HEADER_BYTES + HTTP_BODY_BYTES,
+    HTTP_REFUSAL_BYTES = 600
 };
 
 enum http_verdict { HTTP_INCOMPLETE, HTTP_COMPLETE, HTTP_REFUSED };
@@ -25,6 +27,8 @@ struct http_request {
     size_t bytes;                       /* header and body; 0 until the header is complete */
     bool expects_continue;              /* the client waits for a 100 before it sends the body */
     char host[URI_HOST_BYTES];          /* from Host, without the port; "" without that field */
+    bool has_credentials;               /* of HTTP Basic authentication, whether right or not */
+    struct credentials credentials;
     int status;                         /* when refused: the HTTP status */
     char reason[200];                   /* when refused: one sentence */
 };
@@ -33,7 +37,14 @@ struct http_request {
  * on, and fills request. Bytes beyond the request are not looked at. */
 enum http_verdict http_guard_look(const char *bytes, size_t length, struct http_request *request);
 
-/* "Method Not Allowed" for 405. */
-const char *http_status_text(int status);
+/* An answer that is no call's. */
+struct http_refusal {
+    int status;
+    int retry_after_s;                  /* 0: nothing is said of that */
+    const char *reason;                 /* one sentence */
+};
+
+/* Writes the whole answer; its length. */
+size_t http_refusal_write(const struct http_refusal *refusal, char text[HTTP_REFUSAL_BYTES]);
 
 #endif

@@ -82,21 +82,14 @@ static void connection_close(struct listener *listener, struct connection *conne
 static void connection_refuse(struct listener *listener, struct connection *connection,
                               int status, const char *reason)
 {
-    char answer[600];
+    struct http_refusal refusal = { .status = status, .reason = reason };
+    char answer[HTTP_REFUSAL_BYTES];
     char text[NET_ADDRESS_TEXT_BYTES];
-    int length = snprintf(answer, sizeof answer,
-                          "HTTP/1.1 %d %s\r\n"
-                          "Content-Type: text/plain; charset=utf-8\r\n"
-                          "Content-Length: %zu\r\n"
-                          "%s"
-                          "Connection: close\r\n\r\n"
-                          "%s\n",
-                          status, http_status_text(status), strlen(reason) + 1,
-                          status == 405 ? "Allow: POST\r\n" : "", reason);
+    size_t length = http_refusal_write(&refusal, answer);
 
     log_write(LOG_INFO, "refused a request from %s with %d: %s",
               log_address(&connection->peer, text), status, reason);
-    if (send(connection->socket, answer, (size_t)length, MSG_NOSIGNAL) != length ||
+    if (send(connection->socket, answer, length, MSG_NOSIGNAL) != (ssize_t)length ||
         shutdown(connection->socket, SHUT_WR) < 0) {
         connection_close(listener, connection);
         return;
@@ -398,15 +391,15 @@ int listener_start(const struct net_address *address,
     listener->context = context;
     TAILQ_INIT(&listener->waiting);
     TAILQ_INIT(&listener->draining);
+    *out = listener;                    /* before ready can be called */
     err = open_descriptors(listener, address, bound);
     if (!err)
         err = -pthread_create(&listener->thread, NULL, listener_thread, listener);
     if (err) {
         listener_free(listener);
-        return err;
+        *out = NULL;
     }
-    *out = listener;
-    return 0;
+    return err;
 }
 
 void listener_done(struct listener *listener)

@@ -28,12 +28,13 @@ struct ready_request {
     int socket;                         /* non-blocking */
     struct net_address peer;
     struct http_request request;
+    char user[USERS_NAME_BYTES];        /* for the gate to fill: whose call it is, or "" */
 };
 
 /* Listens on address; *bound gets what it really listens on. ready is called
  * on the listener's thread for each complete request; it takes the socket over
- * and must not block, and listener_done tells when the socket is closed. 0 or a
- * negative errno. */
+ * and must not block, and listener_done tells when the socket is closed; *listener
+ * is set before the first call. 0 or a negative errno. */
 int listener_start(const struct net_address *address,
                    void (*ready)(const struct ready_request *request, void *context),
                    void *context, struct listener **listener, struct net_address *bound);

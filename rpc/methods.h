@@ -16,6 +16,7 @@
 struct rpc_call {
     struct relay *relay;
     struct net_address caller;
+    const char *user;                   /* whose call it is; "": nobody is asked */
     const char *host;                   /* for the URIs in the answer */
     bool in_multicall;
 };

@@ -1,6 +1,7 @@
 #include "rpc/rpc_server.h"
 
 #include "relay/log.h"
+#include "rpc/gate.h"
 #include "rpc/listener.h"
 #include "rpc/methods.h"
 
@@ -35,6 +36,7 @@ struct rpc_server {
     char host[URI_HOST_BYTES];          /* "": as the caller addressed the proxy */
     TServer abyss;
     struct listener *listener;
+    struct gate *gate;
     pthread_t workers[WORKERS];
     size_t worker_count;
 
@@ -59,6 +61,7 @@ static void process_call(xmlrpc_env *env, void *argument, const char *xml, size_
     SessionGetChannelInfo(session, &info);
     job = info;
     call.caller = job->ready.peer;
+    call.user = job->ready.user;
     if (server->host[0]) {
         call.host = server->host;
     } else if (job->ready.request.host[0]) {
@@ -174,6 +177,19 @@ static void add_job(const struct ready_request *ready, void *context)
     pthread_mutex_unlock(&server->lock);
 }
 
+/* The whole request has arrived, so that there is nothing to wait for. */
+static void refuse(const struct ready_request *ready, const struct http_refusal *refusal,
+                   void *context)
+{
+    struct rpc_server *server = context;
+    char answer[HTTP_REFUSAL_BYTES];
+
+    /* Best effort: if it does not fit into the empty buffer, the caller is gone. */
+    (void)!send(ready->socket, answer, http_refusal_write(refusal, answer), MSG_NOSIGNAL);
+    finish_and_close(ready->socket);
+    listener_done(server->listener);
+}
+
 static int serve_path(struct rpc_server *server, const char *path)
 {
     xmlrpc_server_abyss_handler_parms parameters = {
@@ -236,8 +252,8 @@ static int workers_start(struct rpc_server *server)
     return -err;
 }
 
-/* The workers go first, since they tell the listener what they have done; what
- * it hands over after that is dropped. */
+/* Workers and gate go first, since they tell the listener what they have done;
+ * what it hands over after that is dropped. */
 static void threads_stop(struct rpc_server *server)
 {
     struct job *job;
@@ -248,7 +264,9 @@ static void threads_stop(struct rpc_server *server)
     pthread_mutex_unlock(&server->lock);
     for (size_t i = 0; i < server->worker_count; i++)
         pthread_join(server->workers[i], NULL);
+    gate_stop(server->gate);
     listener_stop(server->listener);
+    gate_free(server->gate);
     while ((job = TAILQ_FIRST(&server->jobs))) {
         TAILQ_REMOVE(&server->jobs, job, entry);
         close(job->ready.socket);
@@ -258,20 +276,28 @@ static void threads_stop(struct rpc_server *server)
 
 /* The threads take no signals: those are the main thread's, and a caller that
  * is gone is no reason to die. */
-static int threads_start(struct rpc_server *server, const struct net_address *address,
+static int threads_start(struct rpc_server *server, const struct rpc_settings *settings,
                          struct net_address *bound)
 {
+    struct gate_exits exits = { .admit = add_job, .refuse = refuse, .context = server };
     sigset_t all, before;
     int err;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = listener_start(address, add_job, server, &server->listener, bound);
-    if (!err) {
-        err = workers_start(server);
-        if (err)
-            threads_stop(server);
+    err = gate_start(settings->users, &exits, &server->gate);
+    if (err)
+        goto out;
+    err = listener_start(&settings->listen, gate_look, server->gate, &server->listener, bound);
+    if (err) {
+        gate_stop(server->gate);
+        gate_free(server->gate);
+        goto out;
     }
+    err = workers_start(server);
+    if (err)
+        threads_stop(server);
+out:
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return err;
 }
@@ -295,8 +321,10 @@ int rpc_server_start(const struct rpc_settings *settings, struct relay *relay,
     struct rpc_server *server = calloc(1, sizeof *server);
     int err;
 
-    if (!server)
+    if (!server) {
+        users_release(settings->users);
         return -ENOMEM;
+    }
     server->relay = relay;
     if (settings->host)
         strncpy(server->host, settings->host, sizeof server->host - 1);
@@ -305,10 +333,11 @@ int rpc_server_start(const struct rpc_settings *settings, struct relay *relay,
     pthread_cond_init(&server->changed, NULL);
     err = abyss_start(server);
     if (err) {
+        users_release(settings->users);
         server_free(server);
         return err;
     }
-    err = threads_start(server, &settings->listen, address);
+    err = threads_start(server, settings, address);
     if (err) {
         abyss_stop(server);
         server_free(server);
@@ -316,6 +345,11 @@ int rpc_server_start(const struct rpc_settings *settings, struct relay *relay,
     }
     *out = server;
     return 0;
+}
+
+void rpc_server_change_users(struct rpc_server *server, struct users *users)
+{
+    gate_change_users(server->gate, users);
 }
 
 void rpc_server_stop(struct rpc_server *server)

@@ -11,9 +11,11 @@
 #include "relay/relay.h"
 
 struct rpc_server;
+struct users;
 
 struct rpc_settings {
     struct net_address listen;          /* port 0 takes a free one */
+    struct users *users;                /* who may call; NULL: everybody. Taken over. */
     const char *host;                   /* for the URIs; NULL: as the caller addressed the proxy */
 };
 
@@ -22,6 +24,9 @@ struct rpc_settings {
  * rpc_server_stop. relay must outlive it. */
 int rpc_server_start(const struct rpc_settings *settings, struct relay *relay,
                      struct rpc_server **server, struct net_address *address);
+
+/* From now on these may call, as at the start. Any thread. */
+void rpc_server_change_users(struct rpc_server *server, struct users *users);
 
 /* Stops accepting, ends connections, waits for calls under way, frees. */
 void rpc_server_stop(struct rpc_server *server);

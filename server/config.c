@@ -23,8 +23,9 @@ static void fill_options(struct option options[SETTINGS_COUNT + 4])
     size_t count = 0;
 
     for (; count < SETTINGS_COUNT; count++)
-        options[count] = (struct option){ settings[count].name, required_argument, NULL,
-                                          OPTION_FIRST_SETTING + (int)count };
+        options[count] = (struct option){
+            settings[count].name, settings[count].implied ? optional_argument : required_argument,
+            NULL, OPTION_FIRST_SETTING + (int)count };
     options[count++] = (struct option){ "config", required_argument, NULL, OPTION_CONFIG };
     options[count++] = (struct option){ "help", no_argument, NULL, OPTION_HELP };
     options[count++] = (struct option){ "version", no_argument, NULL, OPTION_VERSION };
@@ -79,7 +80,8 @@ static int command_line_read(int argc, char **argv, struct command_line *line,
             line->file = optarg;
             break;
         default:
-            line->values[choice - OPTION_FIRST_SETTING] = optarg;
+            choice -= OPTION_FIRST_SETTING;
+            line->values[choice] = optarg ? optarg : settings[choice].implied;
         }
     }
     if (optind < argc)
@@ -111,6 +113,33 @@ static void config_set_defaults(struct config *config)
     config->max_tunnels_given = false;
 }
 
+/* Whom others reach serves users or, in so many words, everybody. */
+static int check_openness(const struct config *config, char error[CONFIG_ERROR_BYTES])
+{
+    char address[NET_ADDRESS_TEXT_BYTES];
+
+    if (config->users[0] && config->open_to_all) {
+        snprintf(error, CONFIG_ERROR_BYTES,
+                 "expected either users, or open-to-all, which asks nobody who they are; got both");
+        return -EINVAL;
+    }
+    if (config->users[0] || config->open_to_all || net_address_is_loopback(&config->listen))
+        return 0;
+    net_address_format(&config->listen, address);
+    snprintf(error, CONFIG_ERROR_BYTES,
+             "listen: others than this machine reach %s, and could open tunnels: name those who "
+             "may with --users FILE, or give --open-to-all if everybody may", address);
+    return -EINVAL;
+}
+
+const char *config_fixed_difference(const struct config *a, const struct config *b)
+{
+    for (size_t i = 0; i < SETTINGS_COUNT; i++)
+        if (settings[i].is_same && !settings[i].is_same(a, b))
+            return settings[i].name;
+    return NULL;
+}
+
 int config_read(int argc, char **argv, struct config *config, enum config_wish *wish,
                 char error[CONFIG_ERROR_BYTES])
 {
@@ -129,7 +158,7 @@ int config_read(int argc, char **argv, struct config *config, enum config_wish *
         config->relay.listen = config->listen;
         net_address_set_port(&config->relay.listen, 0);
     }
-    return err;
+    return err ? err : check_openness(config, error);
 }
 
 size_t config_port_pairs(const struct config *config)
@@ -145,11 +174,11 @@ size_t config_tunnels_at_once(const struct config *config)
 }
 
 static void write_help_line(FILE *out, const char *name, const char *argument,
-                            const char *meaning)
+                            bool is_optional, const char *meaning)
 {
     char option[40];
 
-    snprintf(option, sizeof option, "--%s %s", name, argument);
+    snprintf(option, sizeof option, is_optional ? "--%s[=%s]" : "--%s %s", name, argument);
     fprintf(out, "  %-26s %s\n", option, meaning);
 }
 
@@ -161,12 +190,13 @@ void config_write_help(FILE *out)
     for (size_t i = 0; i < SETTINGS_COUNT; i++) {
         const struct setting *setting = &settings[i];
 
-        write_help_line(out, setting->name, setting->argument, setting->meaning);
+        write_help_line(out, setting->name, setting->argument, setting->implied != NULL,
+                        setting->meaning);
         fprintf(out, "  %-26s (default: %s)\n", "",
                 setting->initial ? setting->initial : setting->otherwise);
     }
-    write_help_line(out, "config", "FILE", "a file of lines \"key = value\", the keys being the");
+    write_help_line(out, "config", "FILE", false, "a file of lines \"key = value\", the keys being the");
     fprintf(out, "  %-26s options above; the command line wins over it\n", "");
-    write_help_line(out, "help", "", "show this, and exit");
-    write_help_line(out, "version", "", "show the version, and exit");
+    write_help_line(out, "help", "", false, "show this, and exit");
+    write_help_line(out, "version", "", false, "show the version, and exit");
 }

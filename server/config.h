@@ -15,10 +15,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { CONFIG_ERROR_BYTES = 1024 };
+enum { CONFIG_ERROR_BYTES = 1024, CONFIG_PATH_BYTES = 1024 };
 
 struct config {
     struct net_address listen;          /* where XML-RPC is served */
+    char users[CONFIG_PATH_BYTES];      /* the file of those who may call; "": everybody may */
+    bool open_to_all;                   /* the operator's word that everybody may */
     char host[URI_HOST_BYTES];          /* for the URIs; "": as the caller addressed the proxy */
     struct relay_settings relay;
     bool relay_listen_given;            /* relay.listen is not just a copy of listen */
@@ -33,9 +35,13 @@ enum config_wish { CONFIG_SERVE, CONFIG_SHOW_HELP, CONFIG_SHOW_VERSION };
 /* Reads the command line, whose words getopt may reorder, and the file that it
  * names. 0, and then config is filled if *wish is CONFIG_SERVE; or a negative
  * errno, and then error says in one line what was wrong, where, and what was
- * expected. */
+ * expected. May be called again with the same words, to read the file anew. */
 int config_read(int argc, char **argv, struct config *config, enum config_wish *wish,
                 char error[CONFIG_ERROR_BYTES]);
+
+/* The name of a setting that differs between the two and is fixed for as long as
+ * the daemon runs; NULL: there is none. */
+const char *config_fixed_difference(const struct config *a, const struct config *b);
 
 /* How many tunnels there can really be: max_tunnels, or fewer if the port
  * pairs are fewer. */

@@ -1,5 +1,5 @@
-/* tristero-tunneld: reads its configuration, starts the parts, and ends them
- * in order when a signal says so. */
+/* tristero-tunneld: reads its configuration, starts the parts, reads it again
+ * and ends them in order when signals say so. */
 #include <config.h>
 
 #include "relay/log.h"
@@ -7,6 +7,7 @@
 #include "relay/relay.h"
 #include "relay/waker.h"
 #include "rpc/rpc_server.h"
+#include "rpc/users.h"
 #include "server/config.h"
 #include "server/limits.h"
 
@@ -24,6 +25,15 @@
 enum {
     EXIT_USAGE = 2,
     DRAIN_LOOK_MS = 50                  /* between looks for a second signal */
+};
+
+/* All of it is the main thread's. */
+struct service {
+    int argc;                           /* the command line, for reading it again */
+    char **argv;
+    struct config config;               /* what holds now */
+    struct relay *relay;
+    struct rpc_server *server;
 };
 
 __attribute__((format(printf, 1, 2)))
@@ -48,28 +58,25 @@ static int hold_standard_streams(void)
     return 0;
 }
 
-/* The signals that end the service are blocked, in this thread and all that it
- * will start, and fetched by it alone. SIGHUP stays ignored under nohup. */
+/* The signals that say something are blocked, in this thread and all that it
+ * will start, and fetched by it alone. nohup has SIGHUP ignored, which is meant
+ * for programs that it would end. */
 static int set_up_signals(sigset_t *endings)
 {
-    struct sigaction hangup;
+    sigset_t blocked;
+    int err;
 
     sigemptyset(endings);
     sigaddset(endings, SIGTERM);
     sigaddset(endings, SIGINT);
-    if (sigaction(SIGHUP, NULL, &hangup) < 0)
+    blocked = *endings;
+    sigaddset(&blocked, SIGHUP);
+    err = -pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+    if (err)
+        return err;
+    if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || signal(SIGHUP, SIG_DFL) == SIG_ERR)
         return -errno;
-    if (hangup.sa_handler != SIG_IGN)
-        sigaddset(endings, SIGHUP);
-    if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
-        return -errno;
-    return -pthread_sigmask(SIG_BLOCK, endings, NULL);
-}
-
-static void wait_for_ending(const sigset_t *endings)
-{
-    while (sigwaitinfo(endings, NULL) < 0)
-        continue;                       /* stopped and continued */
+    return 0;
 }
 
 static bool ending_came(const sigset_t *endings)
@@ -77,32 +84,52 @@ static bool ending_came(const sigset_t *endings)
     return sigtimedwait(endings, NULL, &(struct timespec){ 0 }) > 0;
 }
 
-static int make_room(const struct config *config)
+static int make_room(const struct config *config, char error[CONFIG_ERROR_BYTES])
 {
     struct limits_descriptors room;
     size_t tunnels = config_tunnels_at_once(config);
     int err = limits_make_room(tunnels, &room);
 
     if (err == -EMFILE && room.fitting_tunnels)
-        complain("%zu tunnels need %zu open descriptors, and the limit (ulimit -Hn) is %zu: "
+        snprintf(error, CONFIG_ERROR_BYTES,
+                 "%zu tunnels need %zu open descriptors, and the limit (ulimit -Hn) is %zu: "
                  "raise it, or give --max-tunnels %zu", tunnels, room.needed, room.available,
                  room.fitting_tunnels);
     else if (err == -EMFILE)
-        complain("%zu tunnels need %zu open descriptors, and the limit (ulimit -Hn) is %zu, "
+        snprintf(error, CONFIG_ERROR_BYTES,
+                 "%zu tunnels need %zu open descriptors, and the limit (ulimit -Hn) is %zu, "
                  "too few for any: raise it", tunnels, room.needed, room.available);
     else if (err)
-        complain("can't raise the limit of open descriptors: %s", strerror(-err));
+        snprintf(error, CONFIG_ERROR_BYTES, "can't raise the limit of open descriptors: %s",
+                 strerror(-err));
     return err;
 }
 
-static void log_start(const struct config *config)
+/* NULL for *users: there is no file of them. */
+static int read_users(const struct config *config, struct users **users,
+                      char error[CONFIG_ERROR_BYTES])
+{
+    *users = NULL;
+    return *config->users ? users_read(config->users, users, error) : 0;
+}
+
+static void log_who_may_call(const struct config *config, const struct users *users)
+{
+    if (users)
+        log_write(LOG_INFO, "%zu %s may call", users_count(users),
+                  users_count(users) == 1 ? "user" : "users");
+    else
+        log_write(LOG_INFO, "everybody may call%s", config->open_to_all ? "" : " on this machine");
+}
+
+static void log_limits(const struct config *config)
 {
     char address[NET_ADDRESS_TEXT_BYTES];
     size_t pairs = config_port_pairs(config);
 
     net_address_format_host(&config->relay.listen, address);
-    log_write(LOG_INFO, "tristero-tunneld %s: up to %zu tunnels, ports %u-%u of %s",
-              PACKAGE_VERSION, config_tunnels_at_once(config), config->relay.port_low,
+    log_write(LOG_INFO, "up to %zu tunnels, ports %u-%u of %s",
+              config_tunnels_at_once(config), config->relay.port_low,
               config->relay.port_high, address);
     if (config->max_tunnels_given && config->relay.max_tunnels > pairs)
         log_write(LOG_WARNING, "max-tunnels is %zu, but ports %u-%u are only %zu pairs",
@@ -162,44 +189,105 @@ static void drain(struct relay *relay, int64_t drain_ms, const sigset_t *endings
                   hurried ? "a second signal came" : "the time to finish is over");
 }
 
-static int serve(const struct config *config, const sigset_t *endings)
+/* Reads the configuration and the users again. Either all of it holds from now
+ * on, or nothing has changed. */
+static int reload(struct service *service, char error[CONFIG_ERROR_BYTES])
 {
-    struct rpc_settings rpc = { .listen = config->listen,
+    struct users *users = NULL;
+    enum config_wish wish;
+    struct config config;
+    const char *fixed;
+    int err = config_read(service->argc, service->argv, &config, &wish, error);
+
+    if (err)
+        return err;
+    fixed = config_fixed_difference(&service->config, &config);
+    if (fixed) {
+        snprintf(error, CONFIG_ERROR_BYTES, "%s can't change while the service runs; restart it",
+                 fixed);
+        return -EINVAL;
+    }
+    err = make_room(&config, error);
+    if (!err)
+        err = read_users(&config, &users, error);
+    if (err)
+        return err;
+    err = relay_change_settings(service->relay, &config.relay);
+    if (err) {
+        snprintf(error, CONFIG_ERROR_BYTES, "%s", strerror(-err));
+        users_release(users);
+        return err;
+    }
+    log_set_level(config.log_level);
+    log_set_addresses(config.log_addresses);
+    log_write(LOG_INFO, "the configuration was read again");
+    log_limits(&config);
+    log_who_may_call(&config, users);
+    rpc_server_change_users(service->server, users);
+    service->config = config;
+    return 0;
+}
+
+/* Until a signal says that the service has to end. */
+static void heed_signals(struct service *service, const sigset_t *endings)
+{
+    char error[CONFIG_ERROR_BYTES];
+    sigset_t awaited = *endings;
+    int number;
+
+    sigaddset(&awaited, SIGHUP);
+    for (;;) {
+        number = sigwaitinfo(&awaited, NULL);
+        if (number == SIGHUP && reload(service, error))
+            log_write(LOG_ERROR, "the configuration stays as it was: %s", error);
+        else if (number > 0 && number != SIGHUP)
+            return;                     /* or else stopped and continued */
+    }
+}
+
+static int serve(struct service *service, struct users *users, const sigset_t *endings)
+{
+    const struct config *config = &service->config;
+    struct rpc_settings rpc = { .listen = config->listen, .users = users,
                                 .host = *config->host ? config->host : NULL };
     char text[NET_ADDRESS_TEXT_BYTES];
     struct net_address address;
-    struct rpc_server *server;
-    struct relay *relay;
-    int err = relay_new(&config->relay, &relay);
+    int err = relay_new(&config->relay, &service->relay);
 
     if (err) {
+        users_release(users);
         net_address_format_host(&config->relay.listen, text);
         complain("can't listen for tunnels on %s: %s", text, strerror(-err));
         return err;
     }
-    err = rpc_server_start(&rpc, relay, &server, &address);
+    err = rpc_server_start(&rpc, service->relay, &service->server, &address);
     if (err) {
         net_address_format(&config->listen, text);
         complain("can't serve on %s: %s", text, strerror(-err));
         goto out;
     }
-    log_start(config);
+    log_write(LOG_INFO, "tristero-tunneld " PACKAGE_VERSION);
+    log_limits(config);
+    log_who_may_call(config, users);
     err = announce(&address);
     if (!err) {
-        wait_for_ending(endings);
-        drain(relay, config->drain_ms, endings);
+        heed_signals(service, endings);
+        drain(service->relay, config->drain_ms, endings);
     }
-    rpc_server_stop(server);
-    relay_end_all(relay);
+    rpc_server_stop(service->server);
+    relay_end_all(service->relay);
     if (!err)
         log_write(LOG_INFO, "stopped");
 out:
-    relay_free(relay);
+    relay_free(service->relay);
     return err;
 }
 
-static int run(const struct config *config)
+/* The exit status. */
+static int run(struct service *service)
 {
+    char error[CONFIG_ERROR_BYTES];
+    struct users *users;
     sigset_t endings;
     int err = set_up_signals(&endings);
 
@@ -207,16 +295,22 @@ static int run(const struct config *config)
         err = waker_set_up_process();
     if (err) {
         complain("can't set up signals: %s", strerror(-err));
-        return err;
+        return EXIT_FAILURE;
     }
-    err = make_room(config);
-    if (err)
-        return err;
-    log_set_level(config->log_level);
-    log_set_addresses(config->log_addresses);
-    return serve(config, &endings);
+    if (make_room(&service->config, error)) {
+        complain("%s", error);
+        return EXIT_FAILURE;
+    }
+    log_set_level(service->config.log_level);
+    log_set_addresses(service->config.log_addresses);
+    if (read_users(&service->config, &users, error)) {
+        complain("%s", error);
+        return EXIT_USAGE;
+    }
+    return serve(service, users, &endings) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* The exit status. */
 static int show(enum config_wish wish)
 {
     if (wish == CONFIG_SHOW_HELP)
@@ -224,25 +318,23 @@ static int show(enum config_wish wish)
     else
         puts("tristero-tunneld " PACKAGE_VERSION);
     if (!fflush(stdout) && !ferror(stdout))
-        return 0;
+        return EXIT_SUCCESS;
     complain("can't write to standard output: %s", strerror(errno));
-    return -EIO;
+    return EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)
 {
     char error[CONFIG_ERROR_BYTES];
+    struct service service = { .argc = argc, .argv = argv };
     enum config_wish wish;
-    struct config config;
-    int err;
 
     if (hold_standard_streams())
         return EXIT_FAILURE;
     tzset();                            /* while there is one thread: dates need it */
-    if (config_read(argc, argv, &config, &wish, error)) {
+    if (config_read(argc, argv, &service.config, &wish, error)) {
         complain("%s", error);
         return EXIT_USAGE;
     }
-    err = wish == CONFIG_SERVE ? run(&config) : show(wish);
-    return err ? EXIT_FAILURE : EXIT_SUCCESS;
+    return wish == CONFIG_SERVE ? run(&service) : show(wish);
 }

@@ -39,10 +39,31 @@ static int parse_choice(const char *text, const char *const *names, size_t count
     return -EINVAL;
 }
 
+static bool is_same_address(const struct net_address *a, const struct net_address *b)
+{
+    return net_address_same_host(a, b) && net_address_port(a) == net_address_port(b);
+}
+
 static int set_listen(const struct setting *setting, const char *value, struct config *config)
 {
     (void)setting;
     return net_address_parse_with_port(value, &config->listen);
+}
+
+static bool is_same_listen(const struct config *a, const struct config *b)
+{
+    return is_same_address(&a->listen, &b->listen);
+}
+
+static int set_users(const struct setting *setting, const char *value, struct config *config)
+{
+    size_t length = strlen(value);
+
+    (void)setting;
+    if (!length || length >= sizeof config->users)
+        return -EINVAL;
+    strcpy(config->users, value);
+    return 0;
 }
 
 static int set_host(const struct setting *setting, const char *value, struct config *config)
@@ -58,6 +79,11 @@ static int set_host(const struct setting *setting, const char *value, struct con
     return 0;
 }
 
+static bool is_same_host(const struct config *a, const struct config *b)
+{
+    return !strcmp(a->host, b->host);
+}
+
 static int set_relay_listen(const struct setting *setting, const char *value,
                             struct config *config)
 {
@@ -67,6 +93,11 @@ static int set_relay_listen(const struct setting *setting, const char *value,
     if (!err)
         config->relay_listen_given = true;
     return err;
+}
+
+static bool is_same_relay_listen(const struct config *a, const struct config *b)
+{
+    return is_same_address(&a->relay.listen, &b->relay.listen);
 }
 
 static int set_ports(const struct setting *setting, const char *value, struct config *config)
@@ -83,6 +114,11 @@ static int set_ports(const struct setting *setting, const char *value, struct co
     config->relay.port_low = (uint16_t)low;
     config->relay.port_high = (uint16_t)high;
     return 0;
+}
+
+static bool is_same_ports(const struct config *a, const struct config *b)
+{
+    return a->relay.port_low == b->relay.port_low && a->relay.port_high == b->relay.port_high;
 }
 
 static int set_max_tunnels(const struct setting *setting, const char *value,
@@ -136,16 +172,14 @@ static int set_log_level(const struct setting *setting, const char *value,
     return 0;
 }
 
-static int set_log_addresses(const struct setting *setting, const char *value,
-                             struct config *config)
+static int set_switch(const struct setting *setting, const char *value, struct config *config)
 {
     static const char *const names[] = { "no", "yes" };
     int choice = parse_choice(value, names, 2);
 
-    (void)setting;
     if (choice < 0)
         return choice;
-    config->log_addresses = choice;
+    *(bool *)((char *)config + setting->switch_at) = choice;
     return 0;
 }
 
@@ -157,19 +191,26 @@ const struct setting settings[SETTINGS_COUNT] = {
     { .name = "listen", .argument = "ADDR:PORT", .initial = "127.0.0.1:8000",
       .meaning = "where XML-RPC is served; port 0 takes a free one",
       .expected = "a numeric address and a port, as 127.0.0.1:8000 or [::1]:8000",
-      .set = set_listen },
+      .set = set_listen, .is_same = is_same_listen },
+    { .name = "users", .argument = "FILE", .otherwise = "none; whoever reaches the proxy may call",
+      .meaning = "an htpasswd file of those who may call: bcrypt or SHA-512",
+      .expected = "the name of a file", .set = set_users },
+    { .name = "open-to-all", .argument = "yes|no", .implied = "yes", .initial = "no",
+      .meaning = "serves everybody, even on an address that others reach",
+      .expected = "yes or no",
+      .switch_at = offsetof(struct config, open_to_all), .set = set_switch },
     { .name = "host", .argument = "NAME", .otherwise = "as each caller addressed the proxy",
       .meaning = "the host in the URIs that are given out",
       .expected = "a host name, an IPv4 address or an IPv6 address in brackets",
-      .set = set_host },
+      .set = set_host, .is_same = is_same_host },
     { .name = "relay-listen", .argument = "ADDR", .otherwise = "the address of --listen",
       .meaning = "where port pairs listen",
       .expected = "a numeric address without a port, as 192.0.2.1 or [2001:db8::1]",
-      .set = set_relay_listen },
+      .set = set_relay_listen, .is_same = is_same_relay_listen },
     { .name = "ports", .argument = "LO-HI", .initial = "8010-10009",
       .meaning = "the range of port pairs, both ends in it",
       .expected = "LO-HI, two ports from 1 to 65535 with LO below HI, as 8010-10009",
-      .lowest = 1, .highest = UINT16_MAX, .set = set_ports },
+      .lowest = 1, .highest = UINT16_MAX, .set = set_ports, .is_same = is_same_ports },
     { .name = "max-tunnels", .argument = "N", .initial = "1000",
       .meaning = "tunnels alive at once",
       .lowest = 1, .highest = MOST_TUNNELS, .set = set_max_tunnels },
@@ -193,7 +234,8 @@ const struct setting settings[SETTINGS_COUNT] = {
       .expected = "error, warning, info or debug", .set = set_log_level },
     { .name = "log-addresses", .argument = "yes|no", .initial = "no",
       .meaning = "whether addresses of peers come into the log",
-      .expected = "yes or no", .set = set_log_addresses },
+      .expected = "yes or no",
+      .switch_at = offsetof(struct config, log_addresses), .set = set_switch },
 };
 
 const struct setting *settings_find(const char *name)

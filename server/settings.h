@@ -5,21 +5,26 @@
 
 #include "server/config.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SETTINGS_COUNT = 12 };
+enum { SETTINGS_COUNT = 14 };
 
 struct setting {
     const char *name;                   /* "ports": --ports and the key ports */
     const char *argument;               /* "LO-HI" */
+    const char *implied;                /* the value when the option has none; NULL: it needs one */
     const char *initial;                /* the default as it would be typed; NULL: not set */
     const char *otherwise;              /* what holds while it is not set, for --help */
     const char *meaning;
     const char *expected;               /* what a good value is; NULL: a number, see next */
     int64_t lowest, highest;            /* of a number */
     size_t milliseconds_at;             /* where in struct config a number of seconds goes */
+    size_t switch_at;                   /* where in struct config a yes or no goes */
     int (*set)(const struct setting *setting, const char *value, struct config *config);
+    /* NULL for what reading again may change; else whether it is the same in both. */
+    bool (*is_same)(const struct config *a, const struct config *b);
 };
 
 extern const struct setting settings[SETTINGS_COUNT];

@@ -15,7 +15,8 @@ unit_tests = \
 	tests/unit/test_net_address \
 	tests/unit/test_port_pool \
 	tests/unit/test_relay \
-	tests/unit/test_uri
+	tests/unit/test_uri \
+	tests/unit/test_users
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 noinst_HEADERS = tests/unit/sockets.h tests/unit/unit.h
@@ -49,6 +50,8 @@ tests_unit_test_relay_CFLAGS = $(unit_cflags)
 tests_unit_test_relay_LDADD = $(unit_libs)
 tests_unit_test_uri_CFLAGS = $(unit_cflags)
 tests_unit_test_uri_LDADD = $(unit_libs)
+tests_unit_test_users_CFLAGS = $(unit_cflags)
+tests_unit_test_users_LDADD = rpc/librpc.la $(CRYPT_LIBS) $(unit_libs)
 
 include tests/e2e/local.mk
 include tests/bench/local.mk

@@ -391,9 +391,9 @@ class Program:
 
 
 class Daemon(Program):
-    """The daemon, on free ports, ready."""
+    """The daemon, on free ports, ready. user: "name:password", who calls."""
 
-    def __init__(self, *options, pairs=16, listen_on="127.0.0.1:0", ports=None, env=None):
+    def __init__(self, *options, pairs=16, listen_on="127.0.0.1:0", ports=None, user=None, **how):
         self.pairs = pairs
         self._connections = []
         self.ports = ports or PortBlock(pairs, "::1" if "::1" in (listen_on or "") else "127.0.0.1")
@@ -401,7 +401,7 @@ class Daemon(Program):
         arguments = [TUNNELD]
         if listen_on:
             arguments += ["--listen", listen_on]
-        super().__init__([*arguments, "--ports", str(self.ports), *options], env=env)
+        super().__init__([*arguments, "--ports", str(self.ports), *options], **how)
         try:
             self.ready_line = self.line()
             match = re.fullmatch(r"serving (http://\S+:(\d+)/RPC2)", self.ready_line)
@@ -409,12 +409,18 @@ class Daemon(Program):
                 raise AssertionError(f"not the ready line: {self.ready_line!r}")
             self.url, self.port = match[1], int(match[2])
             self.host = urllib.parse.urlsplit(self.url).hostname
+            if user:
+                self.url = self.url_of(user)
             with rpc(self.url) as proxy:
                 proxy.system.listMethods()
             self.start_counts = wait_until(self._steady_counts, "the daemon is at rest")
         except BaseException:
             self.clean_up()
             raise
+
+    def url_of(self, user):
+        """Where "name:password", percent-encoded as need be, calls."""
+        return f"http://{user}@{self.host}:{self.port}/RPC2"
 
     def rpc(self, source=None, timeout_s=WAIT_S, path="/RPC2"):
         proxy = rpc(self.url.removesuffix("/RPC2") + path, source, timeout_s)

@@ -7,7 +7,9 @@ e2e_tests = \
 	tests/e2e/test_life.py \
 	tests/e2e/test_load.py \
 	tests/e2e/test_relaying.py \
+	tests/e2e/test_reload.py \
 	tests/e2e/test_rpc.py \
-	tests/e2e/test_trip.py
+	tests/e2e/test_trip.py \
+	tests/e2e/test_users.py
 TESTS += $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) tests/e2e/harness.py tools/packages

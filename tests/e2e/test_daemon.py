@@ -115,7 +115,7 @@ class Options(Case):
         self.assertLess(time.monotonic() - began, 5)
 
     def test_an_address_that_is_not_here_is_told(self):
-        self.assert_refused(["--listen", "192.0.2.1:8000"], "192.0.2.1", "assign")
+        self.assert_refused(["--listen", "192.0.2.1:8000", "--open-to-all"], "192.0.2.1", "assign")
 
 
 class Output(Case):

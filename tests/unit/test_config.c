@@ -80,6 +80,8 @@ static void defaults_are_those_of_the_manual(void)
     CU_ASSERT_EQUAL_FATAL(read_line(), 0);
     CU_ASSERT_EQUAL(wish, CONFIG_SERVE);
     CU_ASSERT_STRING_EQUAL(listen_text(&config.listen), "127.0.0.1:8000");
+    CU_ASSERT_STRING_EQUAL(config.users, "");
+    CU_ASSERT_FALSE(config.open_to_all);
     CU_ASSERT_STRING_EQUAL(config.host, "");
     CU_ASSERT_STRING_EQUAL(listen_text(&config.relay.listen), "127.0.0.1:0");
     CU_ASSERT_EQUAL(config.relay.port_low, 8010);
@@ -99,6 +101,8 @@ static void defaults_are_those_of_the_manual(void)
 static void assert_everything_was_changed(void)
 {
     CU_ASSERT_STRING_EQUAL(listen_text(&config.listen), "[::1]:0");
+    CU_ASSERT_STRING_EQUAL(config.users, "no/such.file");
+    CU_ASSERT_FALSE(config.open_to_all);
     CU_ASSERT_STRING_EQUAL(config.host, "proxy.example.org");
     CU_ASSERT_STRING_EQUAL(listen_text(&config.relay.listen), "127.0.0.2:0");
     CU_ASSERT_EQUAL(config.relay.port_low, 1);
@@ -117,7 +121,8 @@ static void assert_everything_was_changed(void)
 static void every_option_is_taken(void)
 {
     CU_ASSERT_EQUAL_FATAL(
-        read_line("--listen", "[::1]:0", "--host=Proxy.Example.org", "--relay-listen",
+        read_line("--listen", "[::1]:0", "--users", "no/such.file", "--open-to-all=no",
+                  "--host=Proxy.Example.org", "--relay-listen",
                   "127.0.0.2", "--ports", "1-65535", "--max-tunnels", "7",
                   "--attach-timeout=1", "--linger", "2", "--idle-timeout", "31622400",
                   "--attach-from", "any", "--drain", "0", "--log-level", "debug",
@@ -130,6 +135,8 @@ static void every_key_is_taken(void)
     CU_ASSERT_EQUAL_FATAL(
         read_file("# a comment\n; another\n\n"
                   "listen = [::1]:0\n"
+                  "users = no/such.file\n"
+                  "open-to-all = no\n"
                   "host=Proxy.Example.org\n"
                   "  relay-listen   =   127.0.0.2  \n"
                   "\tports = 1-65535\n"
@@ -175,6 +182,57 @@ static void port_pairs_listen_where_xml_rpc_does_unless_told(void)
     CU_ASSERT_STRING_EQUAL(listen_text(&config.relay.listen), "[::1]:0");
 }
 
+static void an_address_that_others_reach_needs_users_or_a_word(void)
+{
+    static char *const reached[] = { "0.0.0.0:8000", "[::]:8000", "192.0.2.1:0", "[2001:db8::1]:1" };
+
+    for (size_t i = 0; i < sizeof reached / sizeof reached[0]; i++) {
+        CU_ASSERT_EQUAL(read_line("--listen", reached[i]), -EINVAL);
+        CU_ASSERT_NSTRING_EQUAL(error, "listen: others than this machine reach ", 39);
+        CU_ASSERT_PTR_NOT_NULL(strstr(error, reached[i]));
+        CU_ASSERT_PTR_NOT_NULL(strstr(error, "--users FILE"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(error, "--open-to-all"));
+        CU_ASSERT_EQUAL(read_line("--listen", reached[i], "--open-to-all=no"), -EINVAL);
+        CU_ASSERT_EQUAL(read_line("--listen", reached[i], "--users", "file"), 0);
+        CU_ASSERT_EQUAL(read_line("--listen", reached[i], "--open-to-all"), 0);
+        CU_ASSERT_TRUE(config.open_to_all);
+    }
+    CU_ASSERT_EQUAL(read_line("--listen", "127.9.9.9:1"), 0);
+    CU_ASSERT_EQUAL(read_line("--relay-listen", "192.0.2.1"), 0);
+    CU_ASSERT_EQUAL(read_file("listen = 0.0.0.0:8000\n"), -EINVAL);
+    CU_ASSERT_EQUAL(read_file("listen = 0.0.0.0:8000\nopen-to-all = yes\n"), 0);
+}
+
+static void users_and_openness_contradict_each_other(void)
+{
+    CU_ASSERT_EQUAL(read_line("--users", "file", "--open-to-all"), -EINVAL);
+    CU_ASSERT_NSTRING_EQUAL(error, "expected either users, or open-to-all", 37);
+    CU_ASSERT_EQUAL(read_file("users = file\nopen-to-all = yes\n"), -EINVAL);
+}
+
+static void what_is_fixed_is_told_apart_from_what_may_change(void)
+{
+    static char *const fixed[][2] = {
+        { "listen", "--listen=127.0.0.1:8001" }, { "listen", "--listen=[::1]:8000" },
+        { "host", "--host=other.example" }, { "relay-listen", "--relay-listen=127.0.0.2" },
+        { "ports", "--ports=8010-8019" }, { "ports", "--ports=8012-10009" },
+    };
+    struct config defaults;
+
+    CU_ASSERT_EQUAL_FATAL(read_line(), 0);
+    defaults = config;
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
+        CU_ASSERT_EQUAL(read_line(fixed[i][1]), 0);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(config_fixed_difference(&defaults, &config));
+        CU_ASSERT_STRING_EQUAL(config_fixed_difference(&defaults, &config), fixed[i][0]);
+    }
+    CU_ASSERT_EQUAL(read_line("--users=file", "--max-tunnels=7", "--attach-timeout=1",
+                              "--linger=2", "--idle-timeout=3", "--attach-from=any", "--drain=0",
+                              "--log-level=debug", "--log-addresses=yes",
+                              "--relay-listen=127.0.0.1"), 0);
+    CU_ASSERT_PTR_NULL(config_fixed_difference(&defaults, &config));
+}
+
 static void an_ipv6_host_loses_its_brackets(void)
 {
     CU_ASSERT_EQUAL_FATAL(read_line("--host", "[2001:DB8::1]"), 0);
@@ -217,7 +275,8 @@ static void help_tells_every_option_and_default(void)
         char option[40];
 
         CU_ASSERT_PTR_NOT_NULL_FATAL(settings[i].name);
-        snprintf(option, sizeof option, "--%s %s", settings[i].name, settings[i].argument);
+        snprintf(option, sizeof option, settings[i].implied ? "--%s[=%s]" : "--%s %s",
+                 settings[i].name, settings[i].argument);
         CU_ASSERT_PTR_NOT_NULL(strstr(text, option));
         CU_ASSERT_PTR_NOT_NULL(strstr(text, settings[i].initial ? settings[i].initial
                                                                 : settings[i].otherwise));
@@ -239,6 +298,9 @@ static void a_wrong_value_names_its_option_or_key_and_what_was_expected(void)
         { "listen", "::1:8000", "a numeric address and a port" },
         { "listen", "localhost:8000", "a numeric address and a port" },
         { "listen", "", "a numeric address and a port" },
+        { "users", "", "the name of a file" },
+        { "open-to-all", "1", "yes or no" },
+        { "open-to-all", "", "yes or no" },
         { "host", "a_b!", "a host name" },
         { "host", "proxy.example.org:80", "a host name" },
         { "host", "2001:db8::1", "a host name" },
@@ -343,7 +405,7 @@ static void an_unknown_key_names_file_and_line(void)
 {
     CU_ASSERT_EQUAL(read_file("linger = 5\n\nprots = 1-2\n"), -EINVAL);
     CU_ASSERT(file_error_is(
-        ":3: got the key \"prots\", expected one of listen, host, relay-listen, ports, "
+        ":3: got the key \"prots\", expected one of listen, users, open-to-all, host, relay-listen, ports, "
         "max-tunnels, attach-timeout, linger, idle-timeout, attach-from, drain, log-level, "
         "log-addresses"));
     CU_ASSERT_EQUAL(read_file("config = /etc/other\n"), -EINVAL);
@@ -478,7 +540,9 @@ static void the_example_file_holds_every_key_with_its_default(void)
         CU_ASSERT_TRUE(seen[i]);
     CU_ASSERT_EQUAL(read_file(text), 0);
     CU_ASSERT_STRING_EQUAL(config.host, "proxy.example.org");
+    CU_ASSERT_STRING_EQUAL(config.users, "/etc/tristero-tunnel/users.htpasswd");
     memset(config.host, 0, sizeof config.host);
+    memset(config.users, 0, sizeof config.users);
     config.relay_listen_given = config.max_tunnels_given = false;
     CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
 }
@@ -511,6 +575,9 @@ static CU_TestInfo tests[] = {
     TEST(the_command_line_wins_over_the_file_wherever_config_stands),
     TEST(the_last_of_a_repeated_option_or_key_wins),
     TEST(port_pairs_listen_where_xml_rpc_does_unless_told),
+    TEST(an_address_that_others_reach_needs_users_or_a_word),
+    TEST(users_and_openness_contradict_each_other),
+    TEST(what_is_fixed_is_told_apart_from_what_may_change),
     TEST(an_ipv6_host_loses_its_brackets),
     TEST(an_odd_last_port_makes_no_pair),
     TEST(tunnels_are_limited_by_both_the_number_and_the_pairs),

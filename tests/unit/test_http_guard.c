@@ -45,6 +45,74 @@ static void a_client_that_waits_for_100_is_known(void)
     CU_ASSERT_TRUE(request.expects_continue);
 }
 
+static bool look_authorization(const char *value)
+{
+    char text[1024];
+
+    snprintf(text, sizeof text, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Authorization: %s\r\n"
+             "Content-Length: 3\r\n\r\nabc", value);
+    CU_ASSERT_EQUAL(look(text), HTTP_COMPLETE);
+    return request.has_credentials;
+}
+
+static void name_and_password_are_read(void)
+{
+    static const struct { const char *value, *name, *password; } good[] = {
+        { "Basic am86d29yZA==", "jo", "word" },
+        { "bAsIc   am86d29yZA==", "jo", "word" },
+        { "Basic am86", "jo", "" },
+        { "Basic OndvcmQ=", "", "word" },
+        { "Basic am86YTpiOmM=", "jo", "a:b:c" },
+        { "Basic asO2OnDDqSAh", "j\xc3\xb6", "p\xc3\xa9 !" },
+    };
+
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        CU_ASSERT_TRUE(look_authorization(good[i].value));
+        CU_ASSERT_STRING_EQUAL(request.credentials.name, good[i].name);
+        CU_ASSERT_STRING_EQUAL(request.credentials.password, good[i].password);
+    }
+}
+
+static void what_is_no_name_and_password_counts_as_none(void)
+{
+    static const char *const bad[] = {
+        "", "Basic", "Basic !", "Basic am86d29yZA", "Basic am86d29yZA== x",
+        "Basic am86d29yZA===", "Basic am8=", "Basic am86AHdvcmQ=", "Basicam86d29yZA==",
+        "Bearer am86d29yZA==", "Digest username=jo", "am86d29yZA==", "Basic am86\td29yZA==",
+        "Basic am_6d-9yZA==",
+    };
+    char value[800] = "Basic ";
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        CU_ASSERT_FALSE(look_authorization(bad[i]));
+    for (size_t i = 0; i < 84; i++)     /* "aaa" each: 252 bytes before the colon */
+        strcat(value, "YWFh");
+    CU_ASSERT_FALSE(look_authorization(strcat(value, "am86")));
+    strcpy(value, "Basic am86");
+    for (size_t i = 0; i < 85; i++)     /* 255 of a password */
+        strcat(value, "YWFh");
+    CU_ASSERT_TRUE(look_authorization(value));
+    CU_ASSERT_EQUAL(strlen(request.credentials.password), 255);
+    CU_ASSERT_FALSE(look_authorization(strcat(value, "YQ==")));
+}
+
+static void a_refusal_says_what_it_wants(void)
+{
+    struct http_refusal refusal = { .status = 401, .reason = "who?" };
+    char text[HTTP_REFUSAL_BYTES];
+
+    CU_ASSERT_EQUAL(http_refusal_write(&refusal, text), strlen(text));
+    CU_ASSERT_NSTRING_EQUAL(text, "HTTP/1.1 401 Unauthorized\r\n", 27);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\r\nWWW-Authenticate: Basic realm=\"tristero-tunnel\", "
+                                  "charset=\"UTF-8\"\r\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\r\nContent-Length: 5\r\n"));
+    CU_ASSERT_STRING_EQUAL(strstr(text, "\r\n\r\n"), "\r\n\r\nwho?\n");
+    refusal = (struct http_refusal){ .status = 429, .retry_after_s = 7, .reason = "later" };
+    http_refusal_write(&refusal, text);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "429 Too Many Requests\r\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\r\nRetry-After: 7\r\n"));
+}
+
 static void what_is_no_call_is_refused_with_its_status(void)
 {
     static const struct { int status; const char *text; } refused[] = {
@@ -84,6 +152,8 @@ static void what_is_no_call_is_refused_with_its_status(void)
         { 400, "POST /RPC2 HTTP/1.1\r\nContent-Type: text/xml\r\nContent-Length: 3\r\n\r\n" },
         { 400, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Host: two\r\nContent-Length: 3\r\n\r\n" },
         { 400, "POST /RPC2 HTTP/1.1\r\nHost: a b\r\n\r\n" },
+        { 400, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Authorization: Basic am86d29yZA==\r\n"
+               "Authorization: Basic am86d29yZA==\r\nContent-Length: 3\r\n\r\nabc" },
         { 400, "POST /RPC2 HTTP/1.1\r\nHost: <a>\r\n\r\n" },
         { 400, "POST /RPC2 HTTP/1.1\r\nHost: a:80x\r\n\r\n" },
         { 400, "POST /RPC2 HTTP/1.1\r\nHost: a:123456\r\n\r\n" },
@@ -155,6 +225,9 @@ int main(void)
         TEST(a_complete_call_is_let_through),
         TEST(every_cut_of_a_call_is_incomplete),
         TEST(a_client_that_waits_for_100_is_known),
+        TEST(name_and_password_are_read),
+        TEST(what_is_no_name_and_password_counts_as_none),
+        TEST(a_refusal_says_what_it_wants),
         TEST(what_is_no_call_is_refused_with_its_status),
         TEST(a_header_is_short_or_refused),
         TEST(a_header_with_a_zero_byte_is_refused),

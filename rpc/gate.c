@@ -1,0 +1,354 @@
+#include "rpc/gate.h"
+
+#include "relay/address_table.h"
+#include "relay/log.h"
+#include "relay/waker.h"
+
+#include <crypt.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum {
+    CHECKERS = 2,
+    CHECKER_STACK_BYTES = 256 * 1024,
+    CHECKER_NICENESS = 10,              /* relaying and calls come first */
+    CHECKS_WAITING_MAX = 128,           /* well below the connections that there may be */
+    WRONG_AT_ONCE = 5,                  /* passwords that an address may have wrong, and then */
+    WRONG_EVERY_MS = 5000,              /* another one each time this has passed */
+    LOG_LINES = 20,                     /* about refusals, in this time */
+    LOG_WINDOW_MS = 60000
+};
+
+/* A request that waits for its password to be verified. */
+struct check {
+    TAILQ_ENTRY(check) entry;
+    struct ready_request ready;
+};
+
+TAILQ_HEAD(checks, check);
+
+struct checker {
+    struct gate *gate;
+    pthread_t thread;
+    struct crypt_data work;             /* the thread's */
+};
+
+struct gate {
+    struct gate_exits exits;
+    struct address_table *wrong;        /* a token: a password that may be wrong */
+    struct checker checkers[CHECKERS];
+    size_t checker_count;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;             /* checks or stopping */
+    struct users *users;                /* guarded by lock; NULL: everybody may call */
+    struct checks checks;               /* guarded by lock: the oldest first */
+    size_t waiting;                     /* guarded by lock: in checks */
+    bool stopping;                      /* guarded by lock */
+    int64_t log_until_ms;               /* guarded by lock: when the window of log lines ends */
+    unsigned logged, not_logged;        /* guarded by lock: in this window */
+};
+
+/* Whether there is room in the log for a line about a refusal; a flood of wrong
+ * passwords must not fill the disk. *left_out: lines to tell the number of. */
+static bool may_log(struct gate *gate, unsigned *left_out)
+{
+    int64_t now_ms = clock_ms();
+    bool may;
+
+    *left_out = 0;
+    pthread_mutex_lock(&gate->lock);
+    if (now_ms >= gate->log_until_ms) {
+        gate->log_until_ms = now_ms + LOG_WINDOW_MS;
+        *left_out = gate->not_logged;
+        gate->logged = gate->not_logged = 0;
+    }
+    may = gate->logged < LOG_LINES;
+    if (may)
+        gate->logged++;
+    else
+        gate->not_logged++;
+    pthread_mutex_unlock(&gate->lock);
+    return may;
+}
+
+static void refuse(struct gate *gate, const struct ready_request *ready,
+                   const struct http_refusal *refusal, const char *who, const char *why)
+{
+    char address[NET_ADDRESS_TEXT_BYTES];
+    char name[USERS_NAME_BYTES];
+    unsigned left_out;
+
+    if (may_log(gate, &left_out)) {
+        if (left_out)
+            log_write(LOG_WARNING, "%u more calls were refused for lack of a right password",
+                      left_out);
+        log_write(LOG_WARNING, "refused a call of %s from %s: %s",
+                  text_printable(who, strlen(who), name, sizeof name),
+                  log_address(&ready->peer, address), why);
+    }
+    gate->exits.refuse(ready, refusal, gate->exits.context);
+}
+
+static void refuse_without_credentials(struct gate *gate, const struct ready_request *ready)
+{
+    static const struct http_refusal refusal = {
+        .status = 401, .reason = "this service asks for a user and password",
+    };
+
+    char address[NET_ADDRESS_TEXT_BYTES];
+
+    /* Many clients send them only once they are asked. */
+    log_write(LOG_DEBUG, "asked %s for a user and password", log_address(&ready->peer, address));
+    gate->exits.refuse(ready, &refusal, gate->exits.context);
+}
+
+/* Only names that there are come into the log: the others may be passwords. The
+ * answer tells nothing of that. */
+static void refuse_wrong(struct gate *gate, const struct ready_request *ready,
+                         const struct users *users)
+{
+    static const struct http_refusal refusal = {
+        .status = 401, .reason = "no user has this name and password",
+    };
+    const char *name = ready->request.credentials.name;
+    bool is_known = users_know(users, name);
+
+    refuse(gate, ready, &refusal, is_known ? name : "an unknown user",
+           is_known ? "the password is wrong" : "there is no such user");
+}
+
+static void refuse_for_a_while(struct gate *gate, const struct ready_request *ready,
+                               int64_t wait_ms)
+{
+    struct http_refusal refusal = {
+        .status = 429, .retry_after_s = (int)((wait_ms + 999) / 1000),
+        .reason = "too many wrong passwords came from this address; try again later",
+    };
+
+    refuse(gate, ready, &refusal, "somebody",
+           "too many wrong passwords came from there");
+}
+
+static void refuse_since_busy(struct gate *gate, const struct ready_request *ready)
+{
+    static const struct http_refusal refusal = {
+        .status = 503, .retry_after_s = 1,
+        .reason = "too many passwords wait to be verified; try again soon",
+    };
+
+    refuse(gate, ready, &refusal, "somebody",
+           "too many passwords wait to be verified");
+}
+
+/* user: who it is, "" where nobody is asked. The password has done its work. */
+static void admit(struct gate *gate, const struct ready_request *ready, const char *user)
+{
+    struct ready_request admitted = *ready;
+
+    strcpy(admitted.user, user);
+    sodium_memzero(&admitted.request.credentials, sizeof admitted.request.credentials);
+    gate->exits.admit(&admitted, gate->exits.context);
+}
+
+static struct users *users_now(struct gate *gate)
+{
+    struct users *users;
+
+    pthread_mutex_lock(&gate->lock);
+    users = users_hold(gate->users);
+    pthread_mutex_unlock(&gate->lock);
+    return users;
+}
+
+/* Hands a request to the checkers; false: there is no room. */
+static bool add_check(struct gate *gate, const struct ready_request *ready)
+{
+    struct check *check = malloc(sizeof *check);
+    bool has_room;
+
+    if (!check)
+        return false;
+    check->ready = *ready;
+    pthread_mutex_lock(&gate->lock);
+    has_room = gate->waiting < CHECKS_WAITING_MAX;
+    if (has_room) {
+        TAILQ_INSERT_TAIL(&gate->checks, check, entry);
+        gate->waiting++;
+        pthread_cond_signal(&gate->changed);
+    }
+    pthread_mutex_unlock(&gate->lock);
+    if (!has_room)
+        free(check);
+    return has_room;
+}
+
+void gate_look(const struct ready_request *ready, void *context)
+{
+    const struct credentials *credentials = &ready->request.credentials;
+    struct gate *gate = context;
+    struct users *users = users_now(gate);
+    int64_t now_ms = clock_ms();
+    int64_t wait_ms;
+
+    if (!users)
+        admit(gate, ready, "");
+    else if (!ready->request.has_credentials)
+        refuse_without_credentials(gate, ready);
+    else if (users_remember(users, credentials, now_ms))
+        admit(gate, ready, credentials->name);
+    else if ((wait_ms = address_table_look(gate->wrong, &ready->peer, now_ms)) > 0)
+        refuse_for_a_while(gate, ready, wait_ms);
+    else if (!add_check(gate, ready))
+        refuse_since_busy(gate, ready);
+    users_release(users);
+}
+
+/* Of many calls at once with the same right password the first is verified, and
+ * the others are remembered by the time their turn comes. */
+static void carry_out(struct gate *gate, const struct ready_request *ready,
+                      struct crypt_data *work)
+{
+    const struct credentials *credentials = &ready->request.credentials;
+    struct users *users = users_now(gate);
+    int64_t wait_ms = 0;
+
+    if (!users) {
+        admit(gate, ready, "");
+    } else if (users_remember(users, credentials, clock_ms())) {
+        admit(gate, ready, credentials->name);
+    } else if ((wait_ms = address_table_take(gate->wrong, &ready->peer, clock_ms())) > 0) {
+        refuse_for_a_while(gate, ready, wait_ms);
+    } else if (!users_verify(users, credentials, clock_ms(), work)) {
+        refuse_wrong(gate, ready, users);
+    } else {
+        address_table_give(gate->wrong, &ready->peer);
+        admit(gate, ready, credentials->name);
+    }
+    users_release(users);
+}
+
+/* NULL once the gate stops. */
+static struct check *next_check(struct gate *gate)
+{
+    struct check *check = NULL;
+
+    pthread_mutex_lock(&gate->lock);
+    while (!gate->stopping && !(check = TAILQ_FIRST(&gate->checks)))
+        pthread_cond_wait(&gate->changed, &gate->lock);
+    if (check) {
+        TAILQ_REMOVE(&gate->checks, check, entry);
+        gate->waiting--;
+    }
+    pthread_mutex_unlock(&gate->lock);
+    return check;
+}
+
+static void check_free(struct check *check)
+{
+    sodium_memzero(check, sizeof *check);
+    free(check);
+}
+
+static void *checker_thread(void *argument)
+{
+    struct checker *self = argument;
+    struct check *check;
+
+    setpriority(PRIO_PROCESS, (id_t)gettid(), CHECKER_NICENESS);
+    while ((check = next_check(self->gate))) {
+        carry_out(self->gate, &check->ready, &self->work);
+        check_free(check);
+    }
+    return NULL;
+}
+
+static int checkers_start(struct gate *gate)
+{
+    pthread_attr_t attributes;
+    int err = pthread_attr_init(&attributes);
+
+    if (err)
+        return -err;
+    err = pthread_attr_setstacksize(&attributes, CHECKER_STACK_BYTES);
+    while (!err && gate->checker_count < CHECKERS) {
+        struct checker *next = &gate->checkers[gate->checker_count];
+
+        next->gate = gate;
+        err = pthread_create(&next->thread, &attributes, checker_thread, next);
+        if (!err)
+            gate->checker_count++;
+    }
+    pthread_attr_destroy(&attributes);
+    return -err;
+}
+
+int gate_start(struct users *users, const struct gate_exits *exits, struct gate **out)
+{
+    struct gate *gate = calloc(1, sizeof *gate);
+    int err;
+
+    if (!gate) {
+        users_release(users);
+        return -ENOMEM;
+    }
+    gate->exits = *exits;
+    gate->users = users;
+    TAILQ_INIT(&gate->checks);
+    pthread_mutex_init(&gate->lock, NULL);
+    pthread_cond_init(&gate->changed, NULL);
+    err = address_table_new(WRONG_AT_ONCE, WRONG_EVERY_MS, &gate->wrong);
+    if (!err)
+        err = checkers_start(gate);
+    if (err) {
+        gate_stop(gate);
+        gate_free(gate);
+        return err;
+    }
+    *out = gate;
+    return 0;
+}
+
+void gate_change_users(struct gate *gate, struct users *users)
+{
+    struct users *before;
+
+    pthread_mutex_lock(&gate->lock);
+    before = gate->users;
+    gate->users = users;
+    pthread_mutex_unlock(&gate->lock);
+    users_release(before);
+}
+
+void gate_stop(struct gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->stopping = true;
+    pthread_cond_broadcast(&gate->changed);
+    pthread_mutex_unlock(&gate->lock);
+    for (size_t i = 0; i < gate->checker_count; i++)
+        pthread_join(gate->checkers[i].thread, NULL);
+    gate->checker_count = 0;
+}
+
+void gate_free(struct gate *gate)
+{
+    struct check *check;
+
+    while ((check = TAILQ_FIRST(&gate->checks))) {
+        TAILQ_REMOVE(&gate->checks, check, entry);
+        close(check->ready.socket);
+        check_free(check);
+    }
+    users_release(gate->users);
+    address_table_free(gate->wrong);
+    pthread_cond_destroy(&gate->changed);
+    pthread_mutex_destroy(&gate->lock);
+    free(gate);
+}
