@@ -21,7 +21,8 @@
 enum {
     WORKERS = 4,
     WORKER_STACK_BYTES = 1024 * 1024,   /* a parsed document is freed recursively */
-    SEND_TIMEOUT_S = 5                  /* for a caller that does not read its answer */
+    SEND_TIMEOUT_S = 5,                 /* for a caller that does not read its answer */
+    UNREAD_BYTES_MAX = 1024 * 1024      /* of a caller that does not stop sending */
 };
 
 struct job {
@@ -90,14 +91,19 @@ static int prepare_for_abyss(int socket)
     return 0;
 }
 
-/* Closing with bytes unread would take the answer away from the caller. */
+/* Closing with bytes unread would take the answer away from the caller; but who
+ * sends without end is not waited for. */
 static void finish_and_close(int socket)
 {
     char unread[4096];
+    size_t left = UNREAD_BYTES_MAX;
+    ssize_t taken = 1;
 
     shutdown(socket, SHUT_WR);
-    while (recv(socket, unread, sizeof unread, MSG_DONTWAIT) > 0)
-        ;
+    while (taken > 0 && left >= sizeof unread) {
+        taken = recv(socket, unread, sizeof unread, MSG_DONTWAIT);
+        left -= sizeof unread;
+    }
     close(socket);
 }
 

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import shutil
+import sys
 import time
 import xmlrpc.client
 
@@ -14,6 +15,19 @@ from harness import (Case, TUNNEL, TUNNELD, address_of, connect, fault_of, in_th
                      receive_until_end, run)
 
 JO = "jo:word"
+# A caller who does not stop: each time it is cut off, it begins again.
+SEND_FOR_EVER = """
+import socket, sys
+print("begins", flush=True)
+while True:
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as connection:
+        try:
+            connection.sendall(sys.argv[2].encode())
+            while True:
+                connection.sendall(bytes(1 << 20))
+        except OSError:
+            pass
+"""
 CALL = xmlrpc.client.dumps((), "system.listMethods").encode()
 
 
@@ -212,6 +226,23 @@ class Refusals(UsersCase):
             self.assertTrue(receive_until_end(caller).startswith(b"HTTP/1.1 400 "))
         daemon.stop()
 
+    def test_who_goes_on_sending_after_its_request_holds_up_nobody(self):
+        daemon = self.start()
+        for authorization in (b"", b"Authorization: Basic am86d29yZA==\r\n"):
+            request = (b"POST / HTTP/1.0\r\nContent-Type: text/xml\r\n%sContent-Length: %d\r\n\r\n%s"
+                       % (authorization, len(CALL), CALL))
+            senders = [self.start_program([sys.executable, "-c", SEND_FOR_EVER, str(daemon.port),
+                                           request.decode()]) for _ in range(6)]
+            for sender in senders:
+                sender.line()
+            for _ in range(20):
+                began = time.monotonic()
+                self.assertEqual(self.status(daemon, JO), 200)
+                self.assertLess(time.monotonic() - began, 2)
+            for sender in senders:
+                sender.clean_up()
+        daemon.stop()
+
     def test_without_users_credentials_are_not_looked_at(self):
         daemon = self.start_daemon("--drain", "1")
         self.assertEqual(self.status(daemon, "any:body"), 200)
@@ -307,6 +338,14 @@ class Guessing(UsersCase):
         for _ in range(50):
             self.assertEqual(self.status(daemon, "al:word"), 200)
         self.assertLess(time.monotonic() - began, 2)    # and not 50 times 60 ms and more
+        daemon.stop()
+
+    def test_right_passwords_of_many_users_behind_one_address_are_no_guesses(self):
+        names = [f"user{n}" for n in range(12)]
+        daemon = self.start(lines=[hash_line("jo", "word", "-B"),
+                                   *(hash_line(name, "word", "-B") for name in names)])
+        self.assertEqual([self.status(daemon, f"{name}:word", source="127.0.0.2")
+                          for name in names], [200] * 12)
         daemon.stop()
 
     def test_it_ends_in_order_while_somebody_guesses(self):
