@@ -29,6 +29,7 @@ enum {
 struct check {
     TAILQ_ENTRY(check) entry;
     struct ready_request ready;
+    bool has_paid;                      /* it took a token of its address */
 };
 
 TAILQ_HEAD(checks, check);
@@ -167,8 +168,26 @@ static struct users *users_now(struct gate *gate)
     return users;
 }
 
+/* Whether the same address brought the same name and password, which wait. */
+static bool is_waiting(struct gate *gate, const struct ready_request *ready)
+{
+    const struct check *check;
+    bool found = false;
+
+    pthread_mutex_lock(&gate->lock);
+    TAILQ_FOREACH(check, &gate->checks, entry) {
+        found = net_address_same_host(&check->ready.peer, &ready->peer) &&
+                sodium_memcmp(&check->ready.request.credentials, &ready->request.credentials,
+                              sizeof ready->request.credentials) == 0;
+        if (found)
+            break;
+    }
+    pthread_mutex_unlock(&gate->lock);
+    return found;
+}
+
 /* Hands a request to the checkers; false: there is no room. */
-static bool add_check(struct gate *gate, const struct ready_request *ready)
+static bool add_check(struct gate *gate, const struct ready_request *ready, bool has_paid)
 {
     struct check *check = malloc(sizeof *check);
     bool has_room;
@@ -176,6 +195,7 @@ static bool add_check(struct gate *gate, const struct ready_request *ready)
     if (!check)
         return false;
     check->ready = *ready;
+    check->has_paid = has_paid;
     pthread_mutex_lock(&gate->lock);
     has_room = gate->waiting < CHECKS_WAITING_MAX;
     if (has_room) {
@@ -187,6 +207,20 @@ static bool add_check(struct gate *gate, const struct ready_request *ready)
     if (!has_room)
         free(check);
     return has_room;
+}
+
+/* Each other password costs its address a token before anything about it is
+ * found out, and gets it back if it is right. Many calls at once with the same
+ * one are one guess. */
+static void request_check(struct gate *gate, const struct ready_request *ready)
+{
+    bool is_new = !is_waiting(gate, ready);
+    int64_t wait_ms = is_new ? address_table_take(gate->wrong, &ready->peer, clock_ms()) : 0;
+
+    if (wait_ms > 0)
+        refuse_for_a_while(gate, ready, wait_ms);
+    else if (!add_check(gate, ready, is_new))
+        refuse_since_busy(gate, ready);
 }
 
 void gate_look(const struct ready_request *ready, void *context)
@@ -201,36 +235,41 @@ void gate_look(const struct ready_request *ready, void *context)
         admit(gate, ready, "");
     else if (!ready->request.has_credentials)
         refuse_without_credentials(gate, ready);
-    else if (users_remember(users, credentials, now_ms))
-        admit(gate, ready, credentials->name);
     else if ((wait_ms = address_table_look(gate->wrong, &ready->peer, now_ms)) > 0)
         refuse_for_a_while(gate, ready, wait_ms);
-    else if (!add_check(gate, ready))
-        refuse_since_busy(gate, ready);
+    else if (users_remember(users, credentials, now_ms))
+        admit(gate, ready, credentials->name);
+    else
+        request_check(gate, ready);
     users_release(users);
 }
 
 /* Of many calls at once with the same right password the first is verified, and
- * the others are remembered by the time their turn comes. */
-static void carry_out(struct gate *gate, const struct ready_request *ready,
-                      struct crypt_data *work)
+ * the others are remembered by the time their turn comes. With a wrong one they
+ * have to pay now. */
+static void carry_out(struct gate *gate, struct check *check, struct crypt_data *work)
 {
+    const struct ready_request *ready = &check->ready;
     const struct credentials *credentials = &ready->request.credentials;
     struct users *users = users_now(gate);
+    bool is_right = !users || users_remember(users, credentials, clock_ms());
     int64_t wait_ms = 0;
 
-    if (!users) {
-        admit(gate, ready, "");
-    } else if (users_remember(users, credentials, clock_ms())) {
-        admit(gate, ready, credentials->name);
-    } else if ((wait_ms = address_table_take(gate->wrong, &ready->peer, clock_ms())) > 0) {
-        refuse_for_a_while(gate, ready, wait_ms);
-    } else if (!users_verify(users, credentials, clock_ms(), work)) {
-        refuse_wrong(gate, ready, users);
-    } else {
-        address_table_give(gate->wrong, &ready->peer);
-        admit(gate, ready, credentials->name);
+    if (!is_right && !check->has_paid) {
+        wait_ms = address_table_take(gate->wrong, &ready->peer, clock_ms());
+        check->has_paid = wait_ms == 0;
     }
+    if (!is_right && check->has_paid)
+        is_right = users_verify(users, credentials, clock_ms(), work);
+    if (is_right && check->has_paid)
+        address_table_give(gate->wrong, &ready->peer);
+
+    if (is_right)
+        admit(gate, ready, users ? credentials->name : "");
+    else if (wait_ms > 0)
+        refuse_for_a_while(gate, ready, wait_ms);
+    else
+        refuse_wrong(gate, ready, users);
     users_release(users);
 }
 
@@ -263,7 +302,7 @@ static void *checker_thread(void *argument)
 
     setpriority(PRIO_PROCESS, (id_t)gettid(), CHECKER_NICENESS);
     while ((check = next_check(self->gate))) {
-        carry_out(self->gate, &check->ready, &self->work);
+        carry_out(self->gate, check, &self->work);
         check_free(check);
     }
     return NULL;

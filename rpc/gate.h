@@ -6,7 +6,8 @@
  * the listener's thread. The others are verified by two threads of the gate's
  * own, so that neither calls nor connections ever wait for that slow work. An
  * address that has brought wrong passwords is turned away unheard for a while,
- * so that guessing is slow; those that were verified lately still pass. */
+ * so that guessing is slow. That goes for right ones and those verified lately,
+ * too: or else the answer would tell which they are. */
 #ifndef RPC_GATE_H
 #define RPC_GATE_H
 

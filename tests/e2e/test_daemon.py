@@ -11,13 +11,15 @@ import harness
 from harness import (Case, PortBlock, TUNNELD, fault_of, in_thread, receive_exactly,
                      receive_until_end, receive_until_reset, run, send_until_error, wait_until)
 
-OPTIONS = ("listen", "users", "open-to-all", "host", "relay-listen", "ports", "max-tunnels", "attach-timeout", "linger",
-           "idle-timeout", "attach-from", "log-level", "log-addresses", "drain")
+OPTIONS = ("listen", "users", "open-to-all", "host", "relay-listen", "ports", "max-tunnels",
+           "attach-timeout", "linger", "idle-timeout", "attach-from", "log-level",
+           "log-addresses", "drain")
 
 BAD_VALUES = (
     ("listen", "8000"), ("listen", "127.0.0.1"), ("listen", "127.0.0.1:x"),
     ("listen", "127.0.0.1:70000"), ("listen", "::1:8000"), ("listen", "[::1:8000"),
-    ("listen", "no.such.address:8000"), ("open-to-all", "maybe"), ("host", "a b"), ("host", "x/y"), ("host", "h:80"),
+    ("listen", "no.such.address:8000"), ("open-to-all", "maybe"), ("host", "a b"),
+    ("host", "x/y"), ("host", "h:80"),
     ("relay-listen", "127.0.0.1:80"), ("relay-listen", "nowhere"), ("ports", "8010"),
     ("ports", "9000-8000"), ("ports", "0-10"), ("ports", "8010-70000"), ("ports", "a-b"),
     ("ports", "8010-8010"), ("ports", "-8010-8020"), ("max-tunnels", "0"), ("max-tunnels", "-1"),
