@@ -150,7 +150,7 @@ static int service_connect(const struct service *service)
  * there already, unless the service is one that speaks first. */
 static enum outcome serve_client(const struct exposer *exposer, struct tunnel_end *end)
 {
-    struct duplex_limits limits = { .linger_ms = LINGER_MS };
+    struct duplex_limits limits = { .linger_ms = LINGER_MS, .until_ms = INT64_MAX };
     bool has_client = !exposer->arguments->server_first;
     void (*close_socket)(int) = socket_reset;
     int socket = service_connect(exposer->service);

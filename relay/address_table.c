@@ -20,11 +20,11 @@ struct place {
 };
 
 struct address_table {
-    int64_t interval_ms;
-    int64_t capacity_ms;                /* what an empty bucket takes to fill */
     unsigned char hash_key[crypto_shorthash_KEYBYTES];
 
     pthread_mutex_t lock;
+    int64_t interval_ms;                /* guarded by lock */
+    int64_t capacity_ms;                /* guarded by lock: what an empty bucket takes to fill */
     struct place places[SETS][PLACES];  /* guarded by lock */
 };
 
@@ -43,6 +43,14 @@ int address_table_new(unsigned tokens, int64_t interval_ms, struct address_table
     pthread_mutex_init(&table->lock, NULL);
     *out = table;
     return 0;
+}
+
+void address_table_change(struct address_table *table, unsigned tokens, int64_t interval_ms)
+{
+    pthread_mutex_lock(&table->lock);
+    table->interval_ms = interval_ms;
+    table->capacity_ms = tokens * interval_ms;
+    pthread_mutex_unlock(&table->lock);
 }
 
 void address_table_free(struct address_table *table)

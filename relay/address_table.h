@@ -20,6 +20,9 @@ struct address_table;
 int address_table_new(unsigned tokens, int64_t interval_ms, struct address_table **table);
 void address_table_free(struct address_table *table);
 
+/* Other numbers from now on; what addresses lack of tokens stays, in time. Any thread. */
+void address_table_change(struct address_table *table, unsigned tokens, int64_t interval_ms);
+
 /* Takes a token: 0; or how many milliseconds it is until there is one. */
 int64_t address_table_take(struct address_table *table, const struct net_address *address,
                            int64_t now_ms);

@@ -24,6 +24,7 @@ struct meeting {
     struct tunnel *tunnel;
     struct party server, client;
     int64_t accept_again_ms;            /* while it lies ahead, nobody is accepted */
+    unsigned long turned_away;          /* strangers at the server port */
     const char *failure;                /* why the two did not meet */
 };
 
@@ -46,11 +47,21 @@ static int64_t meeting_deadline(const struct meeting *meeting)
 {
     const struct relay_settings *settings = meeting->tunnel->settings;
 
+    int64_t until_ms = tunnel_until_ms(meeting->tunnel);
+
     if (meeting->server.socket < 0)
-        return meeting->tunnel->opened_ms + settings->attach_timeout_ms;
+        return clock_earlier(until_ms, meeting->tunnel->opened_ms + settings->attach_timeout_ms);
     if (meeting->client.socket < 0 && meeting->server.ended_ms != INT64_MAX)
-        return meeting->server.ended_ms + settings->linger_ms;
-    return INT64_MAX;
+        return clock_earlier(until_ms, meeting->server.ended_ms + settings->linger_ms);
+    return until_ms;
+}
+
+static const char *meeting_too_late(const struct meeting *meeting)
+{
+    if (clock_ms() >= tunnel_until_ms(meeting->tunnel))
+        return duplex_end_text(DUPLEX_EXPIRED);
+    return meeting->server.socket < 0 ? "no server attached in time"
+                                      : "the server ended before a client came";
 }
 
 /* One that may not attach is turned away, and the port goes on listening. */
@@ -70,9 +81,10 @@ static void party_accept(struct meeting *meeting, struct party *party)
         return;
     }
     if (party == &meeting->server && !tunnel_admits(tunnel, &peer)) {
-        log_write(LOG_WARNING, "tunnel %lu turned away %s, which did not open it",
-                  (unsigned long)tunnel->id, log_address(&peer, text));
         socket_reset(socket);
+        if (meeting->turned_away++ == 0)        /* one may knock without end */
+            log_write(LOG_WARNING, "tunnel %lu turned away %s, which did not open it",
+                      (unsigned long)tunnel->id, log_address(&peer, text));
         return;
     }
     party->socket = socket;
@@ -115,8 +127,7 @@ static bool meeting_wait(struct meeting *meeting)
     else if (!party_attend(meeting, &meeting->client, polled[1].revents))
         meeting->failure = "the client broke off before a server attached";
     else if (clock_ms() >= meeting_deadline(meeting))   /* however busy strangers keep us */
-        meeting->failure = meeting->server.socket < 0 ? "no server attached in time"
-                                                      : "the server ended before a client came";
+        meeting->failure = meeting_too_late(meeting);
     return !meeting->failure;
 }
 
@@ -135,6 +146,8 @@ static const char *relay_bytes(struct meeting *meeting)
     struct duplex_limits limits = {
         .linger_ms = settings->linger_ms,
         .idle_ms = settings->idle_timeout_ms,
+        .until_ms = tunnel_until_ms(meeting->tunnel),
+        .bytes_per_s = settings->bytes_per_s,
     };
     void (*close_socket)(int);
     struct duplex_result result;
@@ -157,8 +170,12 @@ static const char *tcp_serve(struct tunnel *tunnel)
         .server = { "server", &tunnel->pair.server_listener, -1, INT64_MAX },
         .client = { "client", &tunnel->pair.client_listener, -1, INT64_MAX },
     };
+    bool have_met = meeting_hold(&meeting);
 
-    if (meeting_hold(&meeting))
+    if (meeting.turned_away > 1)
+        log_write(LOG_WARNING, "tunnel %lu turned away %lu strangers in all",
+                  (unsigned long)tunnel->id, meeting.turned_away);
+    if (have_met)
         return relay_bytes(&meeting);
     socket_reset(meeting.server.socket);
     socket_reset(meeting.client.socket);

@@ -1,6 +1,7 @@
 #include "relay/duplex.h"
 
 #include "relay/flow.h"
+#include "relay/rate.h"
 
 #include <errno.h>
 
@@ -11,7 +12,7 @@ static struct pollfd interest(const struct flow *in, const struct flow *out)
 {
     struct pollfd polled = { .fd = in->from };
 
-    if (!in->ended && !in->pending)
+    if (flow_wants_bytes(in))
         polled.events |= POLLIN;
     if (out->pending)
         polled.events |= POLLOUT;
@@ -36,6 +37,7 @@ struct duplex {
     const struct duplex_limits *limits;
     int64_t moved_last_ms;              /* when a byte or an end last passed */
     int64_t lingers_since_ms;           /* the same, or when bytes were last seen to wait */
+    struct rate rate;                   /* of both flows together */
 };
 
 /* The flow that goes on after the other has ended, or NULL. */
@@ -48,10 +50,11 @@ static const struct flow *half_open(const struct duplex *duplex)
 
 static int64_t deadline(const struct duplex *duplex)
 {
-    int64_t deadline_ms = INT64_MAX;
+    int64_t deadline_ms = clock_earlier(duplex->limits->until_ms, rate_next_ms(&duplex->rate));
 
     if (duplex->limits->idle_ms)
-        deadline_ms = duplex->moved_last_ms + duplex->limits->idle_ms;
+        deadline_ms = clock_earlier(deadline_ms,
+                                    duplex->moved_last_ms + duplex->limits->idle_ms);
     if (half_open(duplex))
         deadline_ms = clock_earlier(deadline_ms,
                                     duplex->lingers_since_ms + duplex->limits->linger_ms);
@@ -64,6 +67,9 @@ static bool timed_out(struct duplex *duplex, enum duplex_end *end)
 {
     int64_t now_ms = clock_ms();
 
+    *end = DUPLEX_EXPIRED;
+    if (now_ms >= duplex->limits->until_ms)
+        return true;
     *end = DUPLEX_IDLE;
     if (duplex->limits->idle_ms && now_ms >= duplex->moved_last_ms + duplex->limits->idle_ms)
         return true;
@@ -85,8 +91,11 @@ static uint64_t progress(const struct duplex *duplex)
 static int move_both(struct duplex *duplex, bool a_is_readable, bool b_is_readable)
 {
     uint64_t before = progress(duplex);
-    int err = flow_move(&duplex->from_a, a_is_readable);
+    int err;
 
+    if (duplex->rate.bytes_per_s)
+        rate_grow(&duplex->rate, clock_ms());
+    err = flow_move(&duplex->from_a, a_is_readable);
     if (!err)
         err = flow_move(&duplex->from_b, b_is_readable);
     if (progress(duplex) != before)
@@ -121,6 +130,8 @@ static enum duplex_end duplex_relay(struct duplex *duplex, struct waker *waker)
             return DUPLEX_RESET;
         if (err)
             return end_of_error(err);
+        if (duplex->moved_last_ms >= duplex->limits->until_ms)
+            return DUPLEX_EXPIRED;      /* however busy it is */
     }
     return DUPLEX_FINISHED;
 }
@@ -134,6 +145,9 @@ struct duplex_result duplex_run(int a, int b, const struct duplex_limits *limits
     duplex.lingers_since_ms = duplex.moved_last_ms;
     flow_init(&duplex.from_a, a, b);
     flow_init(&duplex.from_b, b, a);
+    rate_init(&duplex.rate, limits->bytes_per_s, duplex.moved_last_ms);
+    if (limits->bytes_per_s)
+        duplex.from_a.allowance = duplex.from_b.allowance = &duplex.rate.allowance;
     result.end = duplex_relay(&duplex, waker);
     flow_release(&duplex.from_a);
     flow_release(&duplex.from_b);
@@ -149,6 +163,7 @@ const char *duplex_end_text(enum duplex_end end)
     case DUPLEX_RESET:    return "reset by a peer";
     case DUPLEX_LINGERED: return "one side ended, the other was silent for too long";
     case DUPLEX_IDLE:     return "idle for too long";
+    case DUPLEX_EXPIRED:  return "its lifetime is over";
     case DUPLEX_STOPPED:  return "stopped";
     case DUPLEX_FAILED:   return "failed for lack of memory or descriptors";
     }

@@ -12,6 +12,8 @@
 struct duplex_limits {
     int64_t linger_ms;                  /* one direction ended, the other silent for so long */
     int64_t idle_ms;                    /* no byte for so long; 0: no limit */
+    int64_t until_ms;                   /* of clock_ms: no longer than that; INT64_MAX: no limit */
+    int64_t bytes_per_s;                /* of both directions together; 0: no limit */
 };
 
 enum duplex_end {
@@ -19,6 +21,7 @@ enum duplex_end {
     DUPLEX_RESET,                       /* one side broke the connection */
     DUPLEX_LINGERED,                    /* linger_ms passed */
     DUPLEX_IDLE,                        /* idle_ms passed */
+    DUPLEX_EXPIRED,                     /* until_ms came */
     DUPLEX_STOPPED,                     /* the waker was asked */
     DUPLEX_FAILED                       /* out of memory, or a call failed that should not */
 };

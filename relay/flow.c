@@ -32,6 +32,12 @@ static int flow_pass_end_on(struct flow *flow)
     return 0;
 }
 
+/* How much may be read at once, of so much room. */
+static size_t allowed(const struct flow *flow, size_t room)
+{
+    return flow->allowance && *flow->allowance < (int64_t)room ? (size_t)*flow->allowance : room;
+}
+
 static ssize_t read_into_buffer(struct flow *flow)
 {
     if (!flow->buffer)
@@ -41,12 +47,12 @@ static ssize_t read_into_buffer(struct flow *flow)
         return -1;
     }
     flow->start = 0;
-    return recv(flow->from, flow->buffer, BUFFER_BYTES, 0);
+    return recv(flow->from, flow->buffer, allowed(flow, BUFFER_BYTES), 0);
 }
 
 static ssize_t read_into_pipe(struct flow *flow)
 {
-    return splice(flow->from, NULL, flow->pipe.in, NULL, PIPE_BYTES,
+    return splice(flow->from, NULL, flow->pipe.in, NULL, allowed(flow, PIPE_BYTES),
                   SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 }
 
@@ -68,6 +74,8 @@ static ssize_t flow_fill(struct flow *flow)
     if (received > 0) {
         flow->pending = (size_t)received;
         flow->is_bulk = received >= BUFFER_BYTES;
+        if (flow->allowance)
+            *flow->allowance -= received;
         return received;
     }
     if (received == 0)
@@ -105,7 +113,7 @@ int flow_move(struct flow *flow, bool may_read)
 {
     int err = flow_drain(flow);
 
-    for (int reads = 0; !err && may_read && !flow->ended && reads < READS_A_TURN; reads++) {
+    for (int reads = 0; !err && may_read && flow_wants_bytes(flow) && reads < READS_A_TURN; reads++) {
         ssize_t received = flow_fill(flow);
 
         if (received <= 0) {
@@ -118,6 +126,11 @@ int flow_move(struct flow *flow, bool may_read)
     if (!flow->pending)
         flow_release(flow);
     return err == -EAGAIN ? 0 : err;
+}
+
+bool flow_wants_bytes(const struct flow *flow)
+{
+    return !flow->ended && !flow->pending && (!flow->allowance || *flow->allowance > 0);
 }
 
 bool flow_is_silent(const struct flow *flow)

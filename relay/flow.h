@@ -24,6 +24,7 @@ struct flow {
     bool hung_up;                       /* poll has said that from is through, both ways */
     bool ended;                         /* all of from's bytes are with to, and its end too */
     uint64_t bytes;                     /* delivered to the other socket */
+    int64_t *allowance;                 /* bytes that may still be read, now; NULL: any */
 };
 
 void flow_init(struct flow *flow, int from, int to);
@@ -35,6 +36,9 @@ void flow_release(struct flow *flow);
  * may_read, so that no call is made for what poll has just denied. 0, or a
  * negative errno of a socket that is no good any more. */
 int flow_move(struct flow *flow, bool may_read);
+
+/* Whether it can go on when from has bytes: nothing is pending, and it may read. */
+bool flow_wants_bytes(const struct flow *flow);
 
 /* Whether all that came has been delivered: nothing is pending here, nor in the
  * other socket's send buffer, for a reader that is slow. */

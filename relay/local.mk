@@ -16,7 +16,9 @@ relay_librelay_la_SOURCES = \
 	relay/log.c relay/log.h \
 	relay/pipe_pool.c relay/pipe_pool.h \
 	relay/port_pool.c relay/port_pool.h \
+	relay/rate.c relay/rate.h \
 	relay/relay.c relay/relay.h \
+	relay/tally.c relay/tally.h \
 	relay/thread_stack.c relay/thread_stack.h \
 	relay/tunnel.c relay/tunnel.h
 relay_librelay_la_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS)

@@ -6,6 +6,7 @@
 #include "relay/pipe_pool.h"
 #include "relay/port_pool.h"
 #include "relay/socket.h"
+#include "relay/tally.h"
 #include "relay/thread_stack.h"
 #include "relay/tunnel.h"
 
@@ -42,6 +43,7 @@ struct relay {
     struct shared_settings *settings;   /* guarded by lock: for the next tunnel */
     struct tunnel **table;              /* guarded by lock: by index of the port pair, or NULL */
     size_t alive;                       /* guarded by lock: in the table, or about to be */
+    struct tally addresses, users;      /* guarded by lock: that have opened those alive */
     uint64_t last_id;                   /* guarded by lock */
     bool refusing;                      /* guarded by lock: no new tunnels */
     bool ending;                        /* guarded by lock: nor may those in the making begin */
@@ -49,11 +51,18 @@ struct relay {
     size_t crowd;                       /* guarded by lock: most alive since there were none */
 };
 
+/* What a tunnel counts for as long as it is alive. */
+struct reservation {
+    uint64_t id;
+    struct shared_settings *settings;
+    struct tally_entry *address, *user; /* NULL: there are no users */
+};
+
 /* What a tunnel's thread starts with, and owns. */
 struct tunnel_start {
     struct relay *relay;
     void *stack;                        /* of its thread */
-    struct shared_settings *settings;
+    struct reservation reservation;
     struct tunnel tunnel;
     char host[];                        /* the tunnel's */
 };
@@ -172,34 +181,58 @@ void relay_free(struct relay *relay)
     release_pools(0);
 }
 
+/* With the relay's lock held. */
+static int count_opener(struct relay *relay, const struct tunnel_opener *opener,
+                        struct reservation *reservation)
+{
+    const struct relay_settings *settings = &relay->settings->values;
+    int err = tally_add_address(&relay->addresses, &opener->address,
+                                settings->tunnels_per_address, &reservation->address);
+
+    if (err)
+        return err == -EDQUOT ? -ETOOMANYREFS : err;
+    if (*opener->user)
+        err = tally_add_name(&relay->users, opener->user, settings->tunnels_per_user,
+                             &reservation->user);
+    if (err)
+        tally_remove(&relay->addresses, reservation->address);
+    return err == -EDQUOT ? -EUSERS : err;
+}
+
 /* Counts a tunnel that is about to be, and gives it its id and settings. 0 or a
  * negative errno. */
-static int reserve(struct relay *relay, uint64_t *id, struct shared_settings **settings)
+static int reserve(struct relay *relay, const struct tunnel_opener *opener,
+                   struct reservation *reservation)
 {
     int err = 0;
 
     pthread_mutex_lock(&relay->lock);
-    if (relay->refusing) {
+    if (relay->refusing)
         err = -ESHUTDOWN;
-    } else if (relay->alive >= relay->settings->values.max_tunnels) {
+    else if (relay->alive >= relay->settings->values.max_tunnels)
         err = -EDQUOT;
-    } else {
+    else
+        err = count_opener(relay, opener, reservation);
+    if (!err) {
         relay->alive++;
         relay->crowd = relay->alive > relay->crowd ? relay->alive : relay->crowd;
-        *id = ++relay->last_id;
-        *settings = relay->settings;
+        reservation->id = ++relay->last_id;
+        reservation->settings = relay->settings;
         relay->settings->tunnels++;
     }
     pthread_mutex_unlock(&relay->lock);
     return err;
 }
 
-static void unreserve(struct relay *relay, struct shared_settings *settings)
+static void unreserve(struct relay *relay, const struct reservation *reservation)
 {
+    struct shared_settings *settings = reservation->settings;
     size_t crowd = 0;
     bool is_last;
 
     pthread_mutex_lock(&relay->lock);
+    tally_remove(&relay->addresses, reservation->address);
+    tally_remove(&relay->users, reservation->user);
     if (--settings->tunnels == 0 && settings != relay->settings)
         free(settings);
     is_last = --relay->alive == 0;
@@ -252,13 +285,13 @@ static void end_thread(struct relay *relay, void *stack)
 static void tunnel_free(struct tunnel_start *start)
 {
     struct relay *relay = start->relay;
-    struct shared_settings *settings = start->settings;
+    struct reservation reservation = start->reservation;
 
     tunnel_close_listener(&start->tunnel.pair.server_listener);
     tunnel_close_listener(&start->tunnel.pair.client_listener);
     port_pool_give(relay->pool, &start->tunnel.pair);
     free(start);
-    unreserve(relay, settings);
+    unreserve(relay, &reservation);
 }
 
 static void *tunnel_thread(void *argument)
@@ -296,12 +329,12 @@ out:
 
 /* A tunnel with its port pair, counted but not yet known to anyone. */
 static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
-                      const char *host, struct tunnel_start **out)
+                      const char *host, const struct tunnel_opener *opener,
+                      struct tunnel_start **out)
 {
-    struct shared_settings *settings;
+    struct reservation reservation = { 0 };
     struct tunnel_start *start;
-    uint64_t id;
-    int err = reserve(relay, &id, &settings);
+    int err = reserve(relay, opener, &reservation);
 
     if (err)
         return err;
@@ -309,14 +342,15 @@ static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
     err = start ? port_pool_take(relay->pool, &start->tunnel.pair) : -ENOMEM;
     if (err) {
         free(start);
-        unreserve(relay, settings);
+        unreserve(relay, &reservation);
         return err;
     }
     start->relay = relay;
-    start->settings = settings;
-    start->tunnel.id = id;
+    start->reservation = reservation;
+    start->tunnel.id = reservation.id;
     start->tunnel.backend = backend;
-    start->tunnel.settings = &settings->values;
+    start->tunnel.settings = &reservation.settings->values;
+    start->tunnel.opener = opener->address;
     start->tunnel.opened_ms = clock_ms();
     start->tunnel.host = strcpy(start->host, host);
     *out = start;
@@ -324,7 +358,7 @@ static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
 }
 
 int relay_open_tunnel(struct relay *relay, const char *backend_name, const char *host,
-                      const struct net_address *opener, struct tunnel_uri *server_uri)
+                      const struct tunnel_opener *opener, struct tunnel_uri *server_uri)
 {
     const struct tunnel_backend *backend = backend_find(backend_name);
     char text[NET_ADDRESS_TEXT_BYTES];
@@ -333,17 +367,16 @@ int relay_open_tunnel(struct relay *relay, const char *backend_name, const char 
 
     if (!backend)
         return -EPROTONOSUPPORT;
-    err = tunnel_new(relay, backend, host, &start);
+    err = tunnel_new(relay, backend, host, opener, &start);
     if (err)
         return err;
-    start->tunnel.opener = *opener;
     err = enter_table(relay, &start->tunnel);
     if (err)
         goto out;
     /* Once its thread runs, the tunnel may be gone at any moment. */
     tunnel_server_uri(&start->tunnel, server_uri);
     log_write(LOG_INFO, "tunnel %lu opened by %s at port %u for %s",
-              (unsigned long)start->tunnel.id, log_address(opener, text),
+              (unsigned long)start->tunnel.id, log_address(&opener->address, text),
               start->tunnel.pair.server_port, backend->scheme);
     err = start_thread(start);
     if (!err)

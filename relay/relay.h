@@ -20,10 +20,20 @@ struct relay_settings {
     struct net_address listen;          /* where port pairs listen; its port is not used */
     uint16_t port_low, port_high;       /* the range of port pairs, both ends in it */
     size_t max_tunnels;                 /* alive at once */
+    size_t tunnels_per_address;         /* alive at once, of one opener; 0: no limit */
+    size_t tunnels_per_user;            /* the same */
     int64_t attach_timeout_ms;
     int64_t linger_ms;
     int64_t idle_timeout_ms;            /* 0: none */
+    int64_t lifetime_ms;                /* of a tunnel, from its opening; 0: no limit */
+    int64_t bytes_per_s;                /* of a tunnel, both directions together; 0: no limit */
     bool attach_from_any;               /* or only from the address that opened the tunnel */
+};
+
+/* Whoever opens a tunnel. */
+struct tunnel_opener {
+    struct net_address address;
+    const char *user;                   /* "": nobody was asked */
 };
 
 struct relay_counts {
@@ -42,11 +52,13 @@ void relay_free(struct relay *relay);
  * uri_host_parse says. Fills *server_uri, where the server attaches. 0, or
  *   -EPROTONOSUPPORT  there is no such backend (see relay_backend_names)
  *   -EDQUOT           max_tunnels are alive
+ *   -EUSERS           the user has tunnels_per_user
+ *   -ETOOMANYREFS     the address has tunnels_per_address
  *   -EADDRNOTAVAIL    no port pair is free
  *   -ESHUTDOWN        relay_refuse_new was called
  *   another errno     the machine has no more threads, descriptors or memory */
 int relay_open_tunnel(struct relay *relay, const char *backend, const char *host,
-                      const struct net_address *opener, struct tunnel_uri *server_uri);
+                      const struct tunnel_opener *opener, struct tunnel_uri *server_uri);
 
 /* Finds the tunnel that server_uri was given out for, and fills *client_uri
  * with the address to advertise. 0, or -ENOENT. */

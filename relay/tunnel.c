@@ -34,6 +34,13 @@ void tunnel_serve(struct tunnel *tunnel)
     log_write(LOG_INFO, "tunnel %lu closed: %s", (unsigned long)tunnel->id, why);
 }
 
+int64_t tunnel_until_ms(const struct tunnel *tunnel)
+{
+    int64_t lifetime_ms = tunnel->settings->lifetime_ms;
+
+    return lifetime_ms ? tunnel->opened_ms + lifetime_ms : INT64_MAX;
+}
+
 int tunnel_accept(int listener, struct net_address *peer)
 {
     int socket = net_address_accept(listener, peer);

@@ -37,6 +37,9 @@ void tunnel_client_uri(const struct tunnel *tunnel, struct tunnel_uri *uri);
  * every socket of the tunnel is closed. */
 void tunnel_serve(struct tunnel *tunnel);
 
+/* When its lifetime is over, by clock_ms; INT64_MAX: it has none. */
+int64_t tunnel_until_ms(const struct tunnel *tunnel);
+
 /* Accepts one connection of the tunnel's listener, ready to be relayed. Returns
  * the socket; -EAGAIN when none waits (or the one that did has gone); another
  * errno when the system has no descriptor or memory left for it. */

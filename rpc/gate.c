@@ -3,6 +3,7 @@
 #include "relay/address_table.h"
 #include "relay/log.h"
 #include "relay/waker.h"
+#include "rpc/log_budget.h"
 
 #include <crypt.h>
 #include <errno.h>
@@ -20,9 +21,7 @@ enum {
     CHECKER_NICENESS = 10,              /* relaying and calls come first */
     CHECKS_WAITING_MAX = 128,           /* well below the connections that there may be */
     WRONG_AT_ONCE = 5,                  /* passwords that an address may have wrong, and then */
-    WRONG_EVERY_MS = 5000,              /* another one each time this has passed */
-    LOG_LINES = 20,                     /* about refusals, in this time */
-    LOG_WINDOW_MS = 60000
+    WRONG_EVERY_MS = 5000               /* another one each time this has passed */
 };
 
 /* A request that waits for its password to be verified. */
@@ -52,29 +51,15 @@ struct gate {
     struct checks checks;               /* guarded by lock: the oldest first */
     size_t waiting;                     /* guarded by lock: in checks */
     bool stopping;                      /* guarded by lock */
-    int64_t log_until_ms;               /* guarded by lock: when the window of log lines ends */
-    unsigned logged, not_logged;        /* guarded by lock: in this window */
+    struct log_budget log_budget;       /* guarded by lock: for refusals */
 };
 
-/* Whether there is room in the log for a line about a refusal; a flood of wrong
- * passwords must not fill the disk. *left_out: lines to tell the number of. */
 static bool may_log(struct gate *gate, unsigned *left_out)
 {
-    int64_t now_ms = clock_ms();
     bool may;
 
-    *left_out = 0;
     pthread_mutex_lock(&gate->lock);
-    if (now_ms >= gate->log_until_ms) {
-        gate->log_until_ms = now_ms + LOG_WINDOW_MS;
-        *left_out = gate->not_logged;
-        gate->logged = gate->not_logged = 0;
-    }
-    may = gate->logged < LOG_LINES;
-    if (may)
-        gate->logged++;
-    else
-        gate->not_logged++;
+    may = log_budget_spend(&gate->log_budget, clock_ms(), left_out);
     pthread_mutex_unlock(&gate->lock);
     return may;
 }

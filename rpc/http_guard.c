@@ -230,6 +230,20 @@ static bool check_authorization(struct piece value, struct fields *fields,
     return true;
 }
 
+/* A proxy adds whom it heard at the end; what stands before may be invented. */
+static void read_forwarded(struct piece value, struct http_request *request)
+{
+    struct piece last = value;
+
+    while (memchr(last.text, ',', last.length))
+        cut(&last, ',');
+    last = trim(last);
+    if (last.length == 0 || last.length >= sizeof request->forwarded_for)
+        last = (struct piece){ "?", 1 };       /* no address, in any case */
+    memcpy(request->forwarded_for, last.text, last.length);
+    request->forwarded_for[last.length] = '\0';
+}
+
 static bool check_field(struct piece name, struct piece value, struct fields *fields,
                         struct http_request *request)
 {
@@ -243,6 +257,8 @@ static bool check_field(struct piece name, struct piece value, struct fields *fi
         return check_authorization(value, fields, request);
     if (piece_is_nocase(name, "transfer-encoding"))
         return refuse(request, 411, "expected a body with Content-Length, got Transfer-Encoding");
+    if (piece_is_nocase(name, "x-forwarded-for"))
+        read_forwarded(value, request);
     if (piece_is_nocase(name, "expect"))
         request->expects_continue = piece_is_nocase(value, "100-continue");
     return true;
@@ -342,6 +358,7 @@ enum http_verdict http_guard_look(const char *bytes, size_t length, struct http_
         return HTTP_INCOMPLETE;
     if (!check_header((struct piece){ bytes + skipped, header_bytes }, &fields, request))
         return HTTP_REFUSED;
+    request->body_bytes = fields.body_bytes;
     request->bytes = skipped + header_bytes + fields.body_bytes;
     return length >= request->bytes ? HTTP_COMPLETE : HTTP_INCOMPLETE;
 }

@@ -18,7 +18,8 @@ enum {
     HTTP_HEADER_BYTES = 4000,           /* Abyss 1.33.14 reads headers into 4096 */
     HTTP_BODY_BYTES = 64 * 1024,
     HTTP_REQUEST_BYTES = HTTP_HEADER_BYTES + HTTP_BODY_BYTES,
-    HTTP_REFUSAL_BYTES = 600
+    HTTP_REFUSAL_BYTES = 600,
+    HTTP_FORWARDED_BYTES = 64           /* an address, maybe with a port, and a NUL */
 };
 
 enum http_verdict { HTTP_INCOMPLETE, HTTP_COMPLETE, HTTP_REFUSED };
@@ -26,6 +27,8 @@ enum http_verdict { HTTP_INCOMPLETE, HTTP_COMPLETE, HTTP_REFUSED };
 struct http_request {
     size_t bytes;                       /* header and body; 0 until the header is complete */
     bool expects_continue;              /* the client waits for a 100 before it sends the body */
+    size_t body_bytes;
+    char forwarded_for[HTTP_FORWARDED_BYTES];   /* the last of X-Forwarded-For; "" without one */
     char host[URI_HOST_BYTES];          /* from Host, without the port; "" without that field */
     bool has_credentials;               /* of HTTP Basic authentication, whether right or not */
     struct credentials credentials;

@@ -2,7 +2,10 @@
 
 #include "relay/log.h"
 #include "relay/socket.h"
+#include "relay/tally.h"
 #include "relay/waker.h"
+#include "rpc/log_budget.h"
+#include "rpc/refusals.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -28,6 +31,7 @@ struct connection {
     TAILQ_ENTRY(connection) entry;
     int socket;
     struct net_address peer;
+    struct tally_entry *counted;        /* for its address; NULL: the trusted proxy's */
     int64_t deadline_ms;
     size_t wanted;                      /* bytes of the whole request, once known */
     bool has_begun;                     /* some bytes have arrived */
@@ -37,7 +41,8 @@ struct connection {
 
 TAILQ_HEAD(connections, connection);
 
-/* Everything but handed_over belongs to the listener's thread. */
+/* Everything belongs to the listener's thread but handed_over, and what the lock
+ * guards. */
 struct listener {
     pthread_t thread;
     int socket;
@@ -46,11 +51,16 @@ struct listener {
     struct connections waiting;         /* for their request; the oldest first */
     struct connections draining;        /* the oldest first */
     size_t count;                       /* in both lists */
+    struct tally addresses;             /* of the connections in both lists */
+    struct listener_limits limits;      /* that hold in this round */
+    struct log_budget log_budget;       /* for refusals */
     atomic_size_t handed_over;          /* taken by ready, not done yet */
     int64_t accept_again_ms;
     bool is_paused;                     /* the port is not watched until then */
     void (*ready)(const struct ready_request *request, void *context);
     void *context;
+    pthread_mutex_t lock;
+    struct listener_limits next_limits; /* guarded by lock: for the next round */
     char bytes[HTTP_REQUEST_BYTES];     /* what was looked at last */
 };
 
@@ -65,6 +75,7 @@ static void connection_release(struct listener *listener, struct connection *con
     epoll_ctl(listener->epoll, EPOLL_CTL_DEL, connection->socket, NULL);
     TAILQ_REMOVE(list_of(listener, connection), connection, entry);
     listener->count--;
+    tally_remove(&listener->addresses, connection->counted);
     free(connection);
 }
 
@@ -76,6 +87,20 @@ static void connection_close(struct listener *listener, struct connection *conne
     close(socket);
 }
 
+static void log_refusal(struct listener *listener, const struct connection *connection,
+                        int status, const char *reason)
+{
+    char text[NET_ADDRESS_TEXT_BYTES];
+    unsigned left_out;
+
+    if (!log_budget_spend(&listener->log_budget, clock_ms(), &left_out))
+        return;
+    if (left_out)
+        log_write(LOG_INFO, "refused %u more requests", left_out);
+    log_write(LOG_INFO, "refused a request from %s with %d: %s",
+              log_address(&connection->peer, text), status, reason);
+}
+
 /* The answer is small and the socket's buffer empty: it fits, or the client is
  * gone. The rest of the request is read and forgotten for a while, since closing
  * with bytes unread would take the answer away from the client. */
@@ -84,11 +109,9 @@ static void connection_refuse(struct listener *listener, struct connection *conn
 {
     struct http_refusal refusal = { .status = status, .reason = reason };
     char answer[HTTP_REFUSAL_BYTES];
-    char text[NET_ADDRESS_TEXT_BYTES];
     size_t length = http_refusal_write(&refusal, answer);
 
-    log_write(LOG_INFO, "refused a request from %s with %d: %s",
-              log_address(&connection->peer, text), status, reason);
+    log_refusal(listener, connection, status, reason);
     if (send(connection->socket, answer, length, MSG_NOSIGNAL) != (ssize_t)length ||
         shutdown(connection->socket, SHUT_WR) < 0) {
         connection_close(listener, connection);
@@ -111,6 +134,19 @@ static void connection_drain(struct listener *listener, struct connection *conne
         connection_close(listener, connection);
 }
 
+static bool is_trusted(const struct listener *listener, const struct net_address *peer)
+{
+    return listener->limits.has_trusted_proxy &&
+           net_address_same_host(peer, &listener->limits.trusted_proxy);
+}
+
+/* "192.0.2.1", "192.0.2.1:5000", "2001:db8::1" or "[2001:db8::1]:5000". */
+static bool forwarded_parse(const char *text, struct net_address *caller)
+{
+    return net_address_parse(text, 0, caller) == 0 ||
+           net_address_parse_with_port(text, caller) == 0;
+}
+
 static void connection_hand_over(struct listener *listener, struct connection *connection,
                                  const struct http_request *request)
 {
@@ -120,6 +156,12 @@ static void connection_hand_over(struct listener *listener, struct connection *c
         .request = *request,
     };
 
+    if (is_trusted(listener, &connection->peer) && request->forwarded_for[0] &&
+        !forwarded_parse(request->forwarded_for, &ready.peer)) {
+        connection_refuse(listener, connection, 400,
+                          "expected an address at the end of X-Forwarded-For");
+        return;
+    }
     connection_release(listener, connection);
     atomic_fetch_add(&listener->handed_over, 1);
     listener->ready(&ready, listener->context);
@@ -147,9 +189,21 @@ static bool enough_has_arrived(const struct connection *connection)
     return (size_t)available >= connection->wanted;
 }
 
+static void connection_refuse_size(struct listener *listener, struct connection *connection,
+                                   size_t bytes)
+{
+    char reason[120];
+
+    refusals_count(LIMIT_REQUEST_SIZE);
+    snprintf(reason, sizeof reason, "%s: a call may have %zu bytes, Content-Length is %zu",
+             limit_name(LIMIT_REQUEST_SIZE), listener->limits.request_bytes, bytes);
+    connection_refuse(listener, connection, 413, reason);
+}
+
 static void connection_look(struct listener *listener, struct connection *connection,
                             bool has_ended)
 {
+    enum http_verdict verdict;
     struct http_request request;
     ssize_t received;
 
@@ -163,15 +217,24 @@ static void connection_look(struct listener *listener, struct connection *connec
         return;
     }
     connection->has_begun = true;
-    switch (http_guard_look(listener->bytes, (size_t)received, &request)) {
-    case HTTP_COMPLETE:
-        connection_hand_over(listener, connection, &request);
-        return;
+    verdict = http_guard_look(listener->bytes, (size_t)received, &request);
+    switch (verdict) {
     case HTTP_REFUSED:
+        if (request.status == 413)
+            refusals_count(LIMIT_REQUEST_SIZE);
         connection_refuse(listener, connection, request.status, request.reason);
         return;
+    case HTTP_COMPLETE:
     case HTTP_INCOMPLETE:
         break;
+    }
+    if (request.body_bytes > listener->limits.request_bytes) {
+        connection_refuse_size(listener, connection, request.body_bytes);
+        return;
+    }
+    if (verdict == HTTP_COMPLETE) {
+        connection_hand_over(listener, connection, &request);
+        return;
     }
     connection->wanted = request.bytes;
     if (has_ended)
@@ -193,8 +256,11 @@ static void connection_serve(struct listener *listener, struct connection *conne
 
 static void connection_time_out(struct listener *listener, struct connection *connection)
 {
+    if (!connection->is_draining)
+        refusals_count(LIMIT_REQUEST_TIMEOUT);
     if (!connection->is_draining && connection->has_begun)
-        connection_refuse(listener, connection, 408, "the request did not arrive in time");
+        connection_refuse(listener, connection, 408,
+                          "request-timeout: the request did not arrive in time");
     else
         connection_close(listener, connection);
 }
@@ -205,11 +271,13 @@ static bool make_room(struct listener *listener)
 {
     struct connection *oldest;
 
-    if (listener->count + atomic_load(&listener->handed_over) < LISTENER_CONNECTIONS_MAX)
+    if (listener->count + atomic_load(&listener->handed_over) < listener->limits.connections)
         return true;
     oldest = TAILQ_FIRST(&listener->draining);
-    if (!oldest)
+    if (!oldest) {
+        refusals_count(LIMIT_CONNECTIONS);
         oldest = TAILQ_FIRST(&listener->waiting);
+    }
     if (!oldest)
         return false;
     connection_close(listener, oldest);
@@ -223,23 +291,53 @@ static int watch(struct listener *listener, int descriptor, uint32_t events, voi
     return epoll_ctl(listener->epoll, EPOLL_CTL_ADD, descriptor, &event) < 0 ? -errno : 0;
 }
 
+static int connection_count(struct listener *listener, struct connection *connection,
+                            const struct net_address *peer)
+{
+    if (is_trusted(listener, peer))
+        return 0;
+    return tally_add_address(&listener->addresses, peer,
+                             listener->limits.connections_per_address, &connection->counted);
+}
+
+/* -EDQUOT: its address has as many as it may. */
 static int connection_add(struct listener *listener, int socket, const struct net_address *peer)
 {
     struct connection *connection = calloc(1, sizeof *connection);
-    int err = connection ? 0 : -ENOMEM;
+    int err = connection ? connection_count(listener, connection, peer) : -ENOMEM;
 
     if (!err)
         err = watch(listener, socket, EPOLLIN | EPOLLRDHUP | EPOLLET, connection);
     if (err) {
+        if (connection)
+            tally_remove(&listener->addresses, connection->counted);
         free(connection);
         return err;
     }
     connection->socket = socket;
     connection->peer = *peer;
-    connection->deadline_ms = clock_ms() + LISTENER_REQUEST_TIMEOUT_MS;
+    connection->deadline_ms = clock_ms() + listener->limits.request_timeout_ms;
     TAILQ_INSERT_TAIL(&listener->waiting, connection, entry);
     listener->count++;
     return 0;
+}
+
+/* Who has as many connections as one may have is told at once, as far as that
+ * goes without waiting. */
+static void turn_away(struct listener *listener, int socket)
+{
+    struct http_refusal refusal = { .status = 429, .retry_after_s = 1 };
+    char answer[HTTP_REFUSAL_BYTES];
+    char reason[120];
+
+    refusals_count(LIMIT_CONNECTIONS_PER_ADDRESS);
+    snprintf(reason, sizeof reason, "%s: this address has %zu connections, as many as it may",
+             limit_name(LIMIT_CONNECTIONS_PER_ADDRESS), listener->limits.connections_per_address);
+    refusal.reason = reason;
+    (void)!send(socket, answer, http_refusal_write(&refusal, answer), MSG_NOSIGNAL);
+    shutdown(socket, SHUT_WR);
+    (void)!recv(socket, listener->bytes, sizeof listener->bytes, 0);
+    close(socket);
 }
 
 /* The port is not watched for a while: what can't be accepted would wake the
@@ -279,7 +377,13 @@ static void accept_waiting(struct listener *listener)
                 pause_accepting(listener);
             return;
         }
-        if (connection_add(listener, socket, &peer) < 0) {
+        switch (connection_add(listener, socket, &peer)) {
+        case 0:
+            break;
+        case -EDQUOT:
+            turn_away(listener, socket);
+            break;
+        default:
             close(socket);
             pause_accepting(listener);
             return;
@@ -311,6 +415,13 @@ static int timeout_ms(struct listener *listener)
     return next_ms == INT32_MAX ? -1 : (int)next_ms;
 }
 
+static void take_limits(struct listener *listener)
+{
+    pthread_mutex_lock(&listener->lock);
+    listener->limits = listener->next_limits;
+    pthread_mutex_unlock(&listener->lock);
+}
+
 /* New connections come last: making room for them closes others, and no event
  * of this round may speak of those any more. */
 static void *listener_thread(void *argument)
@@ -322,6 +433,7 @@ static void *listener_thread(void *argument)
         int count = epoll_wait(listener->epoll, events, EVENTS, timeout_ms(listener));
         bool has_callers = false;
 
+        take_limits(listener);
         for (int i = 0; i < count; i++) {
             void *whom = events[i].data.ptr;
 
@@ -350,6 +462,7 @@ static void listener_free(struct listener *listener)
         close(listener->epoll);
     if (listener->stop >= 0)
         close(listener->stop);
+    pthread_mutex_destroy(&listener->lock);
     free(listener);
 }
 
@@ -377,7 +490,7 @@ static int open_descriptors(struct listener *listener, const struct net_address 
     return err ? err : net_address_of_socket(listener->socket, bound);
 }
 
-int listener_start(const struct net_address *address,
+int listener_start(const struct net_address *address, const struct listener_limits *limits,
                    void (*ready)(const struct ready_request *request, void *context),
                    void *context, struct listener **out, struct net_address *bound)
 {
@@ -389,6 +502,8 @@ int listener_start(const struct net_address *address,
     listener->socket = listener->epoll = listener->stop = -1;
     listener->ready = ready;
     listener->context = context;
+    listener->limits = listener->next_limits = *limits;
+    pthread_mutex_init(&listener->lock, NULL);
     TAILQ_INIT(&listener->waiting);
     TAILQ_INIT(&listener->draining);
     *out = listener;                    /* before ready can be called */
@@ -400,6 +515,13 @@ int listener_start(const struct net_address *address,
         *out = NULL;
     }
     return err;
+}
+
+void listener_change_limits(struct listener *listener, const struct listener_limits *limits)
+{
+    pthread_mutex_lock(&listener->lock);
+    listener->next_limits = *limits;
+    pthread_mutex_unlock(&listener->lock);
 }
 
 void listener_done(struct listener *listener)

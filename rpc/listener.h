@@ -13,20 +13,25 @@
 #include "rpc/http_guard.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/queue.h>
 
-enum {
-    LISTENER_CONNECTIONS_MAX = 512,     /* at once; then the longest-waiting makes room */
-    LISTENER_REQUEST_TIMEOUT_MS = 10000 /* for a whole request to arrive */
-};
-
 struct listener;
+
+struct listener_limits {
+    size_t connections;                 /* at once; then the longest-waiting makes room */
+    size_t connections_per_address;     /* that wait for their request, at once */
+    int64_t request_timeout_ms;         /* for a whole request to arrive */
+    size_t request_bytes;               /* of a body; HTTP_BODY_BYTES at most */
+    bool has_trusted_proxy;             /* whose word counts for whom it has heard; it may */
+    struct net_address trusted_proxy;   /* have any number of connections */
+};
 
 /* A connection with a request ready to be read. */
 struct ready_request {
     int socket;                         /* non-blocking */
-    struct net_address peer;
+    struct net_address peer;            /* or whom the trusted proxy has heard */
     struct http_request request;
     char user[USERS_NAME_BYTES];        /* for the gate to fill: whose call it is, or "" */
 };
@@ -35,9 +40,12 @@ struct ready_request {
  * on the listener's thread for each complete request; it takes the socket over
  * and must not block, and listener_done tells when the socket is closed; *listener
  * is set before the first call. 0 or a negative errno. */
-int listener_start(const struct net_address *address,
+int listener_start(const struct net_address *address, const struct listener_limits *limits,
                    void (*ready)(const struct ready_request *request, void *context),
                    void *context, struct listener **listener, struct net_address *bound);
+
+/* For connections that come, and requests that arrive, from now on. Any thread. */
+void listener_change_limits(struct listener *listener, const struct listener_limits *limits);
 
 /* A connection handed to ready has been closed. Any thread. */
 void listener_done(struct listener *listener);

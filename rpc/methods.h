@@ -12,9 +12,13 @@
 #include <stdbool.h>
 #include <xmlrpc-c/base.h>
 
+struct address_table;
+
 /* Where a call came from, and what it is about. Lives as long as the call. */
 struct rpc_call {
     struct relay *relay;
+    struct address_table *opens;        /* a token: an openTunnel that the caller may ask for */
+    size_t opens_per_minute;            /* 0: any number, and opens may be NULL */
     struct net_address caller;
     const char *user;                   /* whose call it is; "": nobody is asked */
     const char *host;                   /* for the URIs in the answer */

@@ -1,15 +1,18 @@
 #include "rpc/rpc_server.h"
 
+#include "relay/address_table.h"
 #include "relay/log.h"
 #include "rpc/gate.h"
 #include "rpc/listener.h"
 #include "rpc/methods.h"
+#include "rpc/refusals.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -21,7 +24,8 @@
 enum {
     WORKERS = 4,
     WORKER_STACK_BYTES = 1024 * 1024,   /* a parsed document is freed recursively */
-    SEND_TIMEOUT_S = 5,                 /* for a caller that does not read its answer */
+    SEND_BUFFER_BYTES = 200 * 1024,     /* the largest answer fits, and nobody is waited for */
+    SEND_TIMEOUT_S = 5,                 /* should it not */
     UNREAD_BYTES_MAX = 1024 * 1024      /* of a caller that does not stop sending */
 };
 
@@ -38,6 +42,8 @@ struct rpc_server {
     TServer abyss;
     struct listener *listener;
     struct gate *gate;
+    struct address_table *opens;        /* a token: an openTunnel */
+    atomic_size_t opens_per_minute;       /* 0: any number */
     pthread_t workers[WORKERS];
     size_t worker_count;
 
@@ -53,7 +59,11 @@ static void process_call(xmlrpc_env *env, void *argument, const char *xml, size_
                          TSession *session, xmlrpc_mem_block **answer)
 {
     struct rpc_server *server = argument;
-    struct rpc_call call = { .relay = server->relay };
+    struct rpc_call call = {
+        .relay = server->relay,
+        .opens = server->opens,
+        .opens_per_minute = atomic_load(&server->opens_per_minute),
+    };
     char local_host[NET_ADDRESS_TEXT_BYTES];
     struct net_address local;
     struct job *job;
@@ -81,11 +91,13 @@ static void process_call(xmlrpc_env *env, void *argument, const char *xml, size_
 static int prepare_for_abyss(int socket)
 {
     struct timeval timeout = { .tv_sec = SEND_TIMEOUT_S };
+    int bytes = SEND_BUFFER_BYTES;
     int on = 1;
     int flags = fcntl(socket, F_GETFL);
 
     if (flags < 0 || fcntl(socket, F_SETFL, flags & ~O_NONBLOCK) < 0 ||
         setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) < 0 ||
+        setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0 ||
         setsockopt(socket, IPPROTO_TCP, TCP_CORK, &on, sizeof on) < 0)
         return -errno;
     return 0;
@@ -294,7 +306,8 @@ static int threads_start(struct rpc_server *server, const struct rpc_settings *s
     err = gate_start(settings->users, &exits, &server->gate);
     if (err)
         goto out;
-    err = listener_start(&settings->listen, gate_look, server->gate, &server->listener, bound);
+    err = listener_start(&settings->listen, &settings->limits.listener, gate_look, server->gate,
+                         &server->listener, bound);
     if (err) {
         gate_stop(server->gate);
         gate_free(server->gate);
@@ -316,9 +329,25 @@ static void abyss_stop(struct rpc_server *server)
 
 static void server_free(struct rpc_server *server)
 {
+    address_table_free(server->opens);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
     free(server);
+}
+
+/* So many at once, and the next each time as much of a minute has passed. */
+static int opens_limit(struct rpc_server *server, size_t opens_per_minute)
+{
+    unsigned tokens = (unsigned)opens_per_minute;
+    int64_t interval_ms = tokens ? (60000 + tokens - 1) / tokens : 1;
+    int err = 0;
+
+    if (server->opens)
+        address_table_change(server->opens, tokens, interval_ms);
+    else
+        err = address_table_new(tokens, interval_ms, &server->opens);
+    atomic_store(&server->opens_per_minute, opens_per_minute);
+    return err;
 }
 
 int rpc_server_start(const struct rpc_settings *settings, struct relay *relay,
@@ -337,7 +366,9 @@ int rpc_server_start(const struct rpc_settings *settings, struct relay *relay,
     TAILQ_INIT(&server->jobs);
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
-    err = abyss_start(server);
+    err = opens_limit(server, settings->limits.opens_per_minute);
+    if (!err)
+        err = abyss_start(server);
     if (err) {
         users_release(settings->users);
         server_free(server);
@@ -358,9 +389,16 @@ void rpc_server_change_users(struct rpc_server *server, struct users *users)
     gate_change_users(server->gate, users);
 }
 
+void rpc_server_change_limits(struct rpc_server *server, const struct rpc_limits *limits)
+{
+    listener_change_limits(server->listener, &limits->listener);
+    opens_limit(server, limits->opens_per_minute);
+}
+
 void rpc_server_stop(struct rpc_server *server)
 {
     threads_stop(server);
     abyss_stop(server);
     server_free(server);
+    refusals_log_rest();
 }

@@ -9,13 +9,20 @@
 
 #include "relay/net_address.h"
 #include "relay/relay.h"
+#include "rpc/listener.h"
 
 struct rpc_server;
 struct users;
 
+struct rpc_limits {
+    struct listener_limits listener;
+    size_t opens_per_minute;            /* calls of openTunnel from one address; 0: any number */
+};
+
 struct rpc_settings {
     struct net_address listen;          /* port 0 takes a free one */
     struct users *users;                /* who may call; NULL: everybody. Taken over. */
+    struct rpc_limits limits;
     const char *host;                   /* for the URIs; NULL: as the caller addressed the proxy */
 };
 
@@ -27,6 +34,9 @@ int rpc_server_start(const struct rpc_settings *settings, struct relay *relay,
 
 /* From now on these may call, as at the start. Any thread. */
 void rpc_server_change_users(struct rpc_server *server, struct users *users);
+
+/* As at the start, for what comes from now on. Any thread. */
+void rpc_server_change_limits(struct rpc_server *server, const struct rpc_limits *limits);
 
 /* Stops accepting, ends connections, waits for calls under way, frees. */
 void rpc_server_stop(struct rpc_server *server);

@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* All answers together fit into a socket's send buffer, so that who does not read
+ * them holds nobody up. */
+enum { MULTICALL_CALLS_MAX = 100 };
+
 struct list {
     xmlrpc_env *env;
     xmlrpc_value *array;
@@ -166,8 +170,15 @@ static xmlrpc_value *multicall(xmlrpc_env *env, xmlrpc_value *parameters, struct
     xmlrpc_array_read_item(env, parameters, 0, &calls);
     if (env->fault_occurred)
         return NULL;
+    count = xmlrpc_array_size(env, calls);
+    if (count > MULTICALL_CALLS_MAX) {
+        fault_set(env, FAULT_WRONG_PARAMETERS, "system.multicall takes %d calls at most, got %d",
+                  MULTICALL_CALLS_MAX, count);
+        goto out;
+    }
     answers = xmlrpc_array_new(env);
-    count = env->fault_occurred ? 0 : xmlrpc_array_size(env, calls);
+    if (env->fault_occurred)
+        count = 0;
     for (int i = 0; i < count && !env->fault_occurred; i++) {
         xmlrpc_value *answer = answer_member(env, xmlrpc_array_get_item(env, calls, i), call);
 
@@ -176,6 +187,7 @@ static xmlrpc_value *multicall(xmlrpc_env *env, xmlrpc_value *parameters, struct
         xmlrpc_array_append_item(env, answers, answer);
         xmlrpc_DECREF(answer);
     }
+out:
     xmlrpc_DECREF(calls);
     call->in_multicall = false;
     return unless_fault(env, answers);

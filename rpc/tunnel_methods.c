@@ -1,11 +1,16 @@
 /* Tunnel.openTunnel and Tunnel.getTunnelAddress, the Tristero interface. */
 #include "rpc/methods.h"
 
+#include "relay/address_table.h"
 #include "relay/log.h"
 #include "relay/uri.h"
+#include "relay/waker.h"
 #include "rpc/faults.h"
+#include "rpc/refusals.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +39,13 @@ static xmlrpc_value *uri_value(xmlrpc_env *env, const struct tunnel_uri *uri)
     return xmlrpc_string_new(env, text);
 }
 
+/* "limit reached: max-tunnels (1000): the proxy has as many tunnels as it allows" */
+static void limit_reached(xmlrpc_env *env, enum limit limit, size_t allowed, const char *what)
+{
+    refusals_count(limit);
+    fault_set(env, FAULT_LIMIT_REACHED, "%s (%zu): %s", limit_name(limit), allowed, what);
+}
+
 static void open_failed(xmlrpc_env *env, int err, const char *backend, struct relay *relay)
 {
     struct relay_settings settings = relay_settings(relay);
@@ -47,8 +59,16 @@ static void open_failed(xmlrpc_env *env, int err, const char *backend, struct re
                   text_printable(backend, strlen(backend), shown, sizeof shown), names);
         break;
     case EDQUOT:
-        fault_set(env, FAULT_LIMIT_REACHED, "%zu tunnels are open, as many as this proxy allows",
-                  settings.max_tunnels);
+        limit_reached(env, LIMIT_MAX_TUNNELS, settings.max_tunnels,
+                      "this proxy has as many tunnels open as it allows");
+        break;
+    case EUSERS:
+        limit_reached(env, LIMIT_TUNNELS_PER_USER, settings.tunnels_per_user,
+                      "this user has as many tunnels open as one may");
+        break;
+    case ETOOMANYREFS:
+        limit_reached(env, LIMIT_TUNNELS_PER_ADDRESS, settings.tunnels_per_address,
+                      "this address has as many tunnels open as one may");
         break;
     case EADDRNOTAVAIL:
         fault_set(env, FAULT_NO_PORT_PAIR, "every pair from %u to %u is in use",
@@ -64,18 +84,37 @@ static void open_failed(xmlrpc_env *env, int err, const char *backend, struct re
     }
 }
 
+static bool may_open(xmlrpc_env *env, const struct rpc_call *call)
+{
+    char what[100];
+    int64_t wait_ms;
+
+    if (!call->opens_per_minute)
+        return true;
+    wait_ms = address_table_take(call->opens, &call->caller, clock_ms());
+    if (wait_ms == 0)
+        return true;
+    snprintf(what, sizeof what, "this address has opened too many tunnels; try again in %lld s",
+             (long long)(wait_ms + 999) / 1000);
+    limit_reached(env, LIMIT_OPENS_PER_MINUTE, call->opens_per_minute, what);
+    return false;
+}
+
 static xmlrpc_value *open_tunnel(xmlrpc_env *env, xmlrpc_value *parameters, struct rpc_call *call)
 {
+    struct tunnel_opener opener = { .address = call->caller, .user = call->user };
     struct tunnel_uri server_uri;
     char *backend = NULL;
     size_t length;
     int err;
 
+    if (!may_open(env, call))
+        return NULL;
     if (xmlrpc_array_size(env, parameters) == 1)
         backend = string_parameter(env, parameters, 0, &length);
     if (env->fault_occurred)
         return NULL;
-    err = relay_open_tunnel(call->relay, backend ? backend : "tcp", call->host, &call->caller,
+    err = relay_open_tunnel(call->relay, backend ? backend : "tcp", call->host, &opener,
                             &server_uri);
     if (err)
         open_failed(env, err, backend ? backend : "tcp", call->relay);

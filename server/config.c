@@ -111,6 +111,20 @@ static void config_set_defaults(struct config *config)
         if (settings[i].initial)
             settings_apply(&settings[i], settings[i].initial, config);
     config->max_tunnels_given = false;
+    config->relay.tunnels_per_address = config->rpc.opens_per_minute = SIZE_MAX;
+}
+
+/* Programs of this machine are not each other's enemies: what is limited by
+ * address is so by itself only where callers may come from elsewhere. */
+static void fill_in_limits_by_address(struct config *config)
+{
+    bool faces_others = !net_address_is_loopback(&config->listen) ||
+                        config->rpc.listener.has_trusted_proxy;
+
+    if (config->relay.tunnels_per_address == SIZE_MAX)
+        config->relay.tunnels_per_address = faces_others ? DEFAULT_TUNNELS_PER_ADDRESS : 0;
+    if (config->rpc.opens_per_minute == SIZE_MAX)
+        config->rpc.opens_per_minute = faces_others ? DEFAULT_OPENS_PER_MINUTE : 0;
 }
 
 /* Whom others reach serves users or, in so many words, everybody. */
@@ -158,6 +172,7 @@ int config_read(int argc, char **argv, struct config *config, enum config_wish *
         config->relay.listen = config->listen;
         net_address_set_port(&config->relay.listen, 0);
     }
+    fill_in_limits_by_address(config);
     return err ? err : check_openness(config, error);
 }
 
@@ -179,7 +194,7 @@ static void write_help_line(FILE *out, const char *name, const char *argument,
     char option[40];
 
     snprintf(option, sizeof option, is_optional ? "--%s[=%s]" : "--%s %s", name, argument);
-    fprintf(out, "  %-26s %s\n", option, meaning);
+    fprintf(out, "  %-28s %s\n", option, meaning);
 }
 
 void config_write_help(FILE *out)
@@ -192,11 +207,11 @@ void config_write_help(FILE *out)
 
         write_help_line(out, setting->name, setting->argument, setting->implied != NULL,
                         setting->meaning);
-        fprintf(out, "  %-26s (default: %s)\n", "",
+        fprintf(out, "  %-28s (default: %s)\n", "",
                 setting->initial ? setting->initial : setting->otherwise);
     }
     write_help_line(out, "config", "FILE", false, "a file of lines \"key = value\", the keys being the");
-    fprintf(out, "  %-26s options above; the command line wins over it\n", "");
+    fprintf(out, "  %-28s options above; the command line wins over it\n", "");
     write_help_line(out, "help", "", false, "show this, and exit");
     write_help_line(out, "version", "", false, "show the version, and exit");
 }

@@ -9,11 +9,16 @@
 #include "relay/net_address.h"
 #include "relay/relay.h"
 #include "relay/uri.h"
+#include "rpc/rpc_server.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+
+/* Where others than this machine may call; macros, since --help shows them. */
+#define DEFAULT_TUNNELS_PER_ADDRESS 100
+#define DEFAULT_OPENS_PER_MINUTE 120
 
 enum { CONFIG_ERROR_BYTES = 1024, CONFIG_PATH_BYTES = 1024 };
 
@@ -23,6 +28,7 @@ struct config {
     bool open_to_all;                   /* the operator's word that everybody may */
     char host[URI_HOST_BYTES];          /* for the URIs; "": as the caller addressed the proxy */
     struct relay_settings relay;
+    struct rpc_limits rpc;
     bool relay_listen_given;            /* relay.listen is not just a copy of listen */
     bool max_tunnels_given;             /* relay.max_tunnels is not just the default */
     int64_t drain_ms;                   /* what live tunnels get to finish in */

@@ -11,7 +11,8 @@ struct limits_descriptors {
 };
 
 /* Raises the limit of open descriptors as far as it goes, and fills *room. 0;
- * -EMFILE if so many tunnels would not fit; or another negative errno. */
-int limits_make_room(size_t tunnels, struct limits_descriptors *room);
+ * -EMFILE if so many tunnels would not fit, beside so many connections of callers;
+ * or another negative errno. */
+int limits_make_room(size_t tunnels, size_t connections, struct limits_descriptors *room);
 
 #endif

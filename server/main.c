@@ -88,7 +88,7 @@ static int make_room(const struct config *config, char error[CONFIG_ERROR_BYTES]
 {
     struct limits_descriptors room;
     size_t tunnels = config_tunnels_at_once(config);
-    int err = limits_make_room(tunnels, &room);
+    int err = limits_make_room(tunnels, config->rpc.listener.connections, &room);
 
     if (err == -EMFILE && room.fitting_tunnels)
         snprintf(error, CONFIG_ERROR_BYTES,
@@ -224,6 +224,7 @@ static int reload(struct service *service, char error[CONFIG_ERROR_BYTES])
     log_limits(&config);
     log_who_may_call(&config, users);
     rpc_server_change_users(service->server, users);
+    rpc_server_change_limits(service->server, &config.rpc);
     service->config = config;
     return 0;
 }
@@ -248,7 +249,7 @@ static void heed_signals(struct service *service, const sigset_t *endings)
 static int serve(struct service *service, struct users *users, const sigset_t *endings)
 {
     const struct config *config = &service->config;
-    struct rpc_settings rpc = { .listen = config->listen, .users = users,
+    struct rpc_settings rpc = { .listen = config->listen, .users = users, .limits = config->rpc,
                                 .host = *config->host ? config->host : NULL };
     char text[NET_ADDRESS_TEXT_BYTES];
     struct net_address address;

@@ -4,9 +4,18 @@
 #include <stdbool.h>
 #include <string.h>
 
+#define MOST_BYTES_PER_S 1000000000000LL        /* whoever wants more means any number */
+
+/* A number of an enum or macro, as text. */
+#define STRING_OF(text) #text
+#define STRING(macro) STRING_OF(macro)
+
 enum {
     MOST_SECONDS = 366 * 24 * 3600,     /* a year: whoever wants more means "never" */
     MOST_TUNNELS = 1000000,
+    MOST_OPENS = 60000,                 /* a minute: one a millisecond */
+    MOST_CONNECTIONS = 16384,
+    LEAST_REQUEST_BYTES = 1024,         /* the longest URI, and some XML around it */
     VALUE_SHOWN_BYTES = 100             /* of a wrong value, in its error */
 };
 
@@ -134,6 +143,34 @@ static int set_max_tunnels(const struct setting *setting, const char *value,
     return 0;
 }
 
+static int set_number(const struct setting *setting, const char *value, struct config *config)
+{
+    return parse_number(value, strlen(value), setting->lowest, setting->highest,
+                        (int64_t *)((char *)config + setting->number_at));
+}
+
+static int set_count(const struct setting *setting, const char *value, struct config *config)
+{
+    int64_t number;
+    int err = parse_number(value, strlen(value), setting->lowest, setting->highest, &number);
+
+    if (err)
+        return err;
+    *(size_t *)((char *)config + setting->count_at) = (size_t)number;
+    return 0;
+}
+
+static int set_trusted_proxy(const struct setting *setting, const char *value,
+                             struct config *config)
+{
+    int err = net_address_parse(value, 0, &config->rpc.listener.trusted_proxy);
+
+    (void)setting;
+    if (!err)
+        config->rpc.listener.has_trusted_proxy = true;
+    return err;
+}
+
 static int set_seconds(const struct setting *setting, const char *value, struct config *config)
 {
     int64_t seconds;
@@ -183,6 +220,10 @@ static int set_switch(const struct setting *setting, const char *value, struct c
     return 0;
 }
 
+#define COUNT(lowest_count, highest_count, field) \
+    .lowest = (lowest_count), .highest = (highest_count), \
+    .count_at = offsetof(struct config, field), .set = set_count
+
 #define SECONDS(lowest_seconds, field) \
     .lowest = (lowest_seconds), .highest = MOST_SECONDS, \
     .milliseconds_at = offsetof(struct config, field), .set = set_seconds
@@ -214,6 +255,40 @@ const struct setting settings[SETTINGS_COUNT] = {
     { .name = "max-tunnels", .argument = "N", .initial = "1000",
       .meaning = "tunnels alive at once",
       .lowest = 1, .highest = MOST_TUNNELS, .set = set_max_tunnels },
+    { .name = "tunnels-per-user", .argument = "N", .initial = "100",
+      .meaning = "tunnels alive at once that one user opened; 0: any number",
+      COUNT(0, MOST_TUNNELS, relay.tunnels_per_user) },
+    { .name = "tunnels-per-address", .argument = "N",
+      .otherwise = STRING(DEFAULT_TUNNELS_PER_ADDRESS) "; 0 where only this machine reaches --listen",
+      .meaning = "tunnels alive at once that one address opened; 0: any number",
+      COUNT(0, MOST_TUNNELS, relay.tunnels_per_address) },
+    { .name = "opens-per-minute", .argument = "N",
+      .otherwise = STRING(DEFAULT_OPENS_PER_MINUTE) "; 0 where only this machine reaches --listen",
+      .meaning = "calls of openTunnel from one address in a minute; 0: any number",
+      COUNT(0, MOST_OPENS, rpc.opens_per_minute) },
+    { .name = "lifetime", .argument = "S", .initial = "0",
+      .meaning = "seconds that a tunnel lives from its opening; 0: for ever",
+      SECONDS(0, relay.lifetime_ms) },
+    { .name = "rate", .argument = "BYTES", .initial = "0",
+      .meaning = "bytes a second through one tunnel, both ways together; 0: any number",
+      .lowest = 0, .highest = MOST_BYTES_PER_S,
+      .number_at = offsetof(struct config, relay.bytes_per_s), .set = set_number },
+    { .name = "connections", .argument = "N", .initial = "512",
+      .meaning = "HTTP connections at once; then the one that waited longest goes",
+      COUNT(8, MOST_CONNECTIONS, rpc.listener.connections) },
+    { .name = "connections-per-address", .argument = "N", .initial = "128",
+      .meaning = "HTTP connections at once from one address; 0: any number",
+      COUNT(0, MOST_CONNECTIONS, rpc.listener.connections_per_address) },
+    { .name = "request-timeout", .argument = "S", .initial = "10",
+      .meaning = "seconds in which a whole request must arrive",
+      SECONDS(1, rpc.listener.request_timeout_ms) },
+    { .name = "request-size", .argument = "BYTES", .initial = "65536",
+      .meaning = "bytes of a request's body",
+      COUNT(LEAST_REQUEST_BYTES, HTTP_BODY_BYTES, rpc.listener.request_bytes) },
+    { .name = "trusted-proxy", .argument = "ADDR", .otherwise = "none",
+      .meaning = "the reverse proxy whose X-Forwarded-For tells who calls",
+      .expected = "a numeric address without a port, as 192.0.2.1 or [2001:db8::1]",
+      .set = set_trusted_proxy },
     { .name = "attach-timeout", .argument = "S", .initial = "60",
       .meaning = "seconds in which a tunnel's server must connect",
       SECONDS(1, relay.attach_timeout_ms) },

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SETTINGS_COUNT = 14 };
+enum { SETTINGS_COUNT = 24 };
 
 struct setting {
     const char *name;                   /* "ports": --ports and the key ports */
@@ -21,6 +21,8 @@ struct setting {
     const char *expected;               /* what a good value is; NULL: a number, see next */
     int64_t lowest, highest;            /* of a number */
     size_t milliseconds_at;             /* where in struct config a number of seconds goes */
+    size_t number_at;                   /* where an int64_t goes */
+    size_t count_at;                    /* where a size_t goes */
     size_t switch_at;                   /* where in struct config a yes or no goes */
     int (*set)(const struct setting *setting, const char *value, struct config *config);
     /* NULL for what reading again may change; else whether it is the same in both. */

@@ -15,6 +15,7 @@ unit_tests = \
 	tests/unit/test_net_address \
 	tests/unit/test_port_pool \
 	tests/unit/test_relay \
+	tests/unit/test_tally \
 	tests/unit/test_uri \
 	tests/unit/test_users
 check_PROGRAMS += $(unit_tests)
@@ -48,6 +49,8 @@ tests_unit_test_port_pool_LDADD = $(unit_libs)
 tests_unit_test_relay_SOURCES = tests/unit/test_relay.c $(sockets)
 tests_unit_test_relay_CFLAGS = $(unit_cflags)
 tests_unit_test_relay_LDADD = $(unit_libs)
+tests_unit_test_tally_CFLAGS = $(unit_cflags)
+tests_unit_test_tally_LDADD = $(unit_libs)
 tests_unit_test_uri_CFLAGS = $(unit_cflags)
 tests_unit_test_uri_LDADD = $(unit_libs)
 tests_unit_test_users_CFLAGS = $(unit_cflags)

@@ -356,7 +356,9 @@ class Program:
         return line.decode()
 
     def errors(self):
-        """All that it wrote to standard error so far."""
+        """All that it wrote to standard error so far; also after its end."""
+        if self._errors.closed:
+            return self._last_errors
         size = os.fstat(self._errors.fileno()).st_size
         return os.pread(self._errors.fileno(), size, 0).decode(errors="replace")
 
@@ -385,9 +387,9 @@ class Program:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
-        errors = self.errors()
+        self._last_errors = self.errors()
         self._errors.close()
-        refuse_sanitizer_reports(errors, self.name)
+        refuse_sanitizer_reports(self._last_errors, self.name)
 
 
 class Daemon(Program):

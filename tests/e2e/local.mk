@@ -5,6 +5,7 @@ e2e_tests = \
 	tests/e2e/test_command.py \
 	tests/e2e/test_daemon.py \
 	tests/e2e/test_life.py \
+	tests/e2e/test_limits.py \
 	tests/e2e/test_load.py \
 	tests/e2e/test_relaying.py \
 	tests/e2e/test_reload.py \

@@ -12,7 +12,9 @@ from harness import (Case, PortBlock, TUNNELD, fault_of, in_thread, receive_exac
                      receive_until_end, receive_until_reset, run, send_until_error, wait_until)
 
 OPTIONS = ("listen", "users", "open-to-all", "host", "relay-listen", "ports", "max-tunnels",
-           "attach-timeout", "linger", "idle-timeout", "attach-from", "log-level",
+           "tunnels-per-user", "tunnels-per-address", "opens-per-minute", "lifetime", "rate",
+           "connections", "connections-per-address", "request-timeout", "request-size",
+           "trusted-proxy", "attach-timeout", "linger", "idle-timeout", "attach-from", "log-level",
            "log-addresses", "drain")
 
 BAD_VALUES = (
@@ -23,7 +25,12 @@ BAD_VALUES = (
     ("relay-listen", "127.0.0.1:80"), ("relay-listen", "nowhere"), ("ports", "8010"),
     ("ports", "9000-8000"), ("ports", "0-10"), ("ports", "8010-70000"), ("ports", "a-b"),
     ("ports", "8010-8010"), ("ports", "-8010-8020"), ("max-tunnels", "0"), ("max-tunnels", "-1"),
-    ("max-tunnels", "many"), ("max-tunnels", "99999999999999999999"), ("attach-timeout", "-1"),
+    ("max-tunnels", "many"), ("max-tunnels", "99999999999999999999"), ("tunnels-per-user", "-1"),
+    ("tunnels-per-address", "x"), ("opens-per-minute", "60001"), ("lifetime", "1.5"),
+    ("rate", "1k"), ("connections", "7"), ("connections", "16385"),
+    ("connections-per-address", "-1"), ("request-timeout", "0"), ("request-size", "1023"),
+    ("request-size", "65537"), ("trusted-proxy", "proxy"), ("trusted-proxy", "127.0.0.1:80"),
+    ("attach-timeout", "-1"),
     ("attach-timeout", "1.5"), ("attach-timeout", "1s"), ("linger", "soon"), ("linger", "0x10"),
     ("idle-timeout", "-5"), ("idle-timeout", "999999999999"), ("drain", "x"),
     ("attach-from", "everyone"), ("attach-from", "Any"), ("log-level", "loud"),

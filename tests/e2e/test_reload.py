@@ -123,11 +123,11 @@ class Reload(Case):
     def test_limits_change_for_what_comes_afterwards(self):
         daemon = self.start("max-tunnels = 1\nattach-from = opener\n")
         first = self.open_tunnel(daemon)
-        self.assertIn("1 tunnels", fault_of(daemon.rpc().Tunnel.openTunnel).faultString)
+        self.assertIn("max-tunnels (1)", fault_of(daemon.rpc().Tunnel.openTunnel).faultString)
         self.write(self.config, "max-tunnels = 3\nattach-from = any\nattach-timeout = 1\n")
         self.reload_well(daemon)
         second, third = self.open_tunnel(daemon), self.open_tunnel(daemon)
-        self.assertIn("3 tunnels", fault_of(daemon.rpc().Tunnel.openTunnel).faultString)
+        self.assertIn("max-tunnels (3)", fault_of(daemon.rpc().Tunnel.openTunnel).faultString)
         self.assertEqual(harness.come_and_look(first.server_address, "127.0.0.2"), "reset")
         second.attach(source="127.0.0.2")
         wait_until(lambda: third.server_address[1] not in harness.listening_ports(),
@@ -158,7 +158,7 @@ class Reload(Case):
         self.write(self.config, "max-tunnels = 7\n")
         self.reload_well(daemon)
         tunnel = self.open_tunnel(daemon)
-        self.assertIn("1 tunnels", fault_of(daemon.rpc().Tunnel.openTunnel).faultString)
+        self.assertIn("max-tunnels (1)", fault_of(daemon.rpc().Tunnel.openTunnel).faultString)
         tunnel.end()
         daemon.stop()
 

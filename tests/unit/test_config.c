@@ -406,7 +406,9 @@ static void an_unknown_key_names_file_and_line(void)
     CU_ASSERT_EQUAL(read_file("linger = 5\n\nprots = 1-2\n"), -EINVAL);
     CU_ASSERT(file_error_is(
         ":3: got the key \"prots\", expected one of listen, users, open-to-all, host, relay-listen, ports, "
-        "max-tunnels, attach-timeout, linger, idle-timeout, attach-from, drain, log-level, "
+        "max-tunnels, tunnels-per-user, tunnels-per-address, opens-per-minute, lifetime, rate, "
+        "connections, connections-per-address, request-timeout, request-size, trusted-proxy, "
+        "attach-timeout, linger, idle-timeout, attach-from, drain, log-level, "
         "log-addresses"));
     CU_ASSERT_EQUAL(read_file("config = /etc/other\n"), -EINVAL);
     CU_ASSERT_EQUAL(read_file("--linger = 5\n"), -EINVAL);
@@ -543,6 +545,9 @@ static void the_example_file_holds_every_key_with_its_default(void)
     CU_ASSERT_STRING_EQUAL(config.users, "/etc/tristero-tunnel/users.htpasswd");
     memset(config.host, 0, sizeof config.host);
     memset(config.users, 0, sizeof config.users);
+    CU_ASSERT_TRUE(config.rpc.listener.has_trusted_proxy);
+    config.rpc.listener.has_trusted_proxy = false;
+    memset(&config.rpc.listener.trusted_proxy, 0, sizeof config.rpc.listener.trusted_proxy);
     config.relay_listen_given = config.max_tunnels_given = false;
     CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
 }
@@ -554,17 +559,17 @@ static void tunnels_that_need_too_many_descriptors_are_refused(void)
     struct rlimit limit = { .rlim_cur = 20, .rlim_max = 740 };
 
     CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    CU_ASSERT_EQUAL(limits_make_room(50, &room), 0);
+    CU_ASSERT_EQUAL(limits_make_room(50, 512, &room), 0);
     CU_ASSERT_EQUAL(room.available, 740);
     CU_ASSERT_EQUAL(getrlimit(RLIMIT_NOFILE, &limit), 0);
     CU_ASSERT_EQUAL(limit.rlim_cur, 740);
-    CU_ASSERT_EQUAL(limits_make_room(51, &room), -EMFILE);
+    CU_ASSERT_EQUAL(limits_make_room(51, 512, &room), -EMFILE);
     CU_ASSERT_EQUAL(room.needed, 742);
     CU_ASSERT_EQUAL(room.fitting_tunnels, 50);
 
     limit = (struct rlimit){ .rlim_cur = 100, .rlim_max = 100 };
     CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    CU_ASSERT_EQUAL(limits_make_room(1, &room), -EMFILE);
+    CU_ASSERT_EQUAL(limits_make_room(1, 512, &room), -EMFILE);
     CU_ASSERT_EQUAL(room.fitting_tunnels, 0);
 }
 

@@ -46,11 +46,11 @@ static void prepare(int socket)
     fcntl(socket, F_SETFL, O_NONBLOCK);
 }
 
-static void start(int64_t linger_ms, int64_t idle_ms)
+static void start_with(const struct duplex_limits *wanted)
 {
     int ends[2];
 
-    limits = (struct duplex_limits){ .linger_ms = linger_ms, .idle_ms = idle_ms };
+    limits = *wanted;
     memset(&waker, 0, sizeof waker);
     connected_pair(ends);
     left = ends[0];
@@ -61,6 +61,12 @@ static void start(int64_t linger_ms, int64_t idle_ms)
     prepare(relayed.a);
     prepare(relayed.b);
     CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, relay_thread, NULL), 0);
+}
+
+static void start(int64_t linger_ms, int64_t idle_ms)
+{
+    start_with(&(struct duplex_limits){ .linger_ms = linger_ms, .idle_ms = idle_ms,
+                                        .until_ms = INT64_MAX });
 }
 
 static enum duplex_end finish(void)
@@ -369,6 +375,72 @@ static void bulk_arrives_exactly_without_a_pipe_too(void)
     pipe_pool_close_resting();
 }
 
+static void a_lifetime_ends_a_silent_relay(void)
+{
+    start_with(&(struct duplex_limits){ .linger_ms = 5000, .until_ms = clock_ms() + 100 });
+    CU_ASSERT_EQUAL(finish(), DUPLEX_EXPIRED);
+}
+
+/* Until the connection breaks. */
+static void *send_without_end(void *socket)
+{
+    static const char bytes[65536];
+
+    while (send(*(int *)socket, bytes, sizeof bytes, MSG_NOSIGNAL) > 0)
+        continue;
+    return NULL;
+}
+
+static void a_lifetime_ends_a_busy_relay_too(void)
+{
+    char bytes[65536];
+    pthread_t sender;
+
+    start_with(&(struct duplex_limits){ .linger_ms = 5000, .until_ms = clock_ms() + 200 });
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&sender, NULL, send_without_end, &left), 0);
+    while (recv(right, bytes, sizeof bytes, 0) > 0)
+        continue;
+    CU_ASSERT_EQUAL(errno, ECONNRESET);
+    pthread_join(sender, NULL);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_EXPIRED);
+}
+
+/* 60,000 bytes at 40,000 a second, of which a second's worth comes at once. */
+static void a_rate_holds_for_both_directions_together(void)
+{
+    static const char bytes[30000];
+    char received[30000];
+    int64_t began_ms = clock_ms();
+
+    start_with(&(struct duplex_limits){ .linger_ms = 5000, .until_ms = INT64_MAX,
+                                        .bytes_per_s = 40000 });
+    CU_ASSERT_EQUAL(send(left, bytes, sizeof bytes, 0), sizeof bytes);
+    CU_ASSERT_EQUAL(send(right, bytes, sizeof bytes, 0), sizeof bytes);
+    CU_ASSERT_EQUAL(recv(left, received, sizeof received, MSG_WAITALL), sizeof received);
+    CU_ASSERT_EQUAL(recv(right, received, sizeof received, MSG_WAITALL), sizeof received);
+    CU_ASSERT(clock_ms() - began_ms >= 480);
+    shutdown(left, SHUT_WR);
+    shutdown(right, SHUT_WR);
+    CU_ASSERT_EQUAL(recv(left, received, 1, 0), 0);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+}
+
+static void a_relay_that_has_used_up_its_rate_sleeps(void)
+{
+    static const char bytes[1000];
+    clockid_t clock;
+    struct timespec used;
+
+    start_with(&(struct duplex_limits){ .linger_ms = 5000, .until_ms = clock_ms() + 1000,
+                                        .bytes_per_s = 1 });
+    CU_ASSERT_EQUAL(send(left, bytes, sizeof bytes, 0), sizeof bytes);
+    CU_ASSERT_EQUAL(pthread_getcpuclockid(thread, &clock), 0);
+    usleep(500000);
+    CU_ASSERT_EQUAL(clock_gettime(clock, &used), 0);
+    CU_ASSERT(used.tv_sec == 0 && used.tv_nsec < 20000000);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_EXPIRED);
+}
+
 static void a_connection_within_the_machine_is_not_paced(void)
 {
     char control[16] = "";
@@ -417,6 +489,10 @@ int main(void)
         TEST(a_slow_reader_stops_the_writer),
         TEST(bulk_arrives_exactly_and_leaves_no_pipe),
         TEST(bulk_arrives_exactly_without_a_pipe_too),
+        TEST(a_lifetime_ends_a_silent_relay),
+        TEST(a_lifetime_ends_a_busy_relay_too),
+        TEST(a_rate_holds_for_both_directions_together),
+        TEST(a_relay_that_has_used_up_its_rate_sleeps),
         TEST(a_connection_within_the_machine_is_not_paced),
         TEST(a_pipe_with_bytes_in_it_is_not_handed_out_again),
         CU_TEST_INFO_NULL,

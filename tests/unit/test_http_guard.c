@@ -96,6 +96,29 @@ static void what_is_no_name_and_password_counts_as_none(void)
     CU_ASSERT_FALSE(look_authorization(strcat(value, "YQ==")));
 }
 
+static void the_last_address_of_the_last_proxy_is_read(void)
+{
+    static const struct { const char *fields, *expected; } forwarded[] = {
+        { "", "" },
+        { "X-Forwarded-For: 192.0.2.1\r\n", "192.0.2.1" },
+        { "x-forwarded-for: invented, 192.0.2.1\r\n", "192.0.2.1" },
+        { "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: [2001:db8::1]:80\r\n",
+          "[2001:db8::1]:80" },
+        { "X-Forwarded-For: 192.0.2.1,\r\n", "?" },
+        { "X-Forwarded-For:\r\n", "?" },
+        { "X-Forwarded-For: 0123456789012345678901234567890123456789012345678901234567890123\r\n",
+          "?" },
+    };
+    char text[500];
+
+    for (size_t i = 0; i < sizeof forwarded / sizeof forwarded[0]; i++) {
+        snprintf(text, sizeof text, "POST /RPC2 HTTP/1.1\r\n" FIELDS "%sContent-Length: 1\r\n\r\n1",
+                 forwarded[i].fields);
+        CU_ASSERT_EQUAL(look(text), HTTP_COMPLETE);
+        CU_ASSERT_STRING_EQUAL(request.forwarded_for, forwarded[i].expected);
+    }
+}
+
 static void a_refusal_says_what_it_wants(void)
 {
     struct http_refusal refusal = { .status = 401, .reason = "who?" };
@@ -227,6 +250,7 @@ int main(void)
         TEST(a_client_that_waits_for_100_is_known),
         TEST(name_and_password_are_read),
         TEST(what_is_no_name_and_password_counts_as_none),
+        TEST(the_last_address_of_the_last_proxy_is_read),
         TEST(a_refusal_says_what_it_wants),
         TEST(what_is_no_call_is_refused_with_its_status),
         TEST(a_header_is_short_or_refused),

@@ -13,7 +13,7 @@ static char answer[65536];
 /* The answer to one call, as text. */
 static const char *ask(const char *xml, size_t length)
 {
-    struct rpc_call call = { .relay = relay, .host = "proxy.example" };
+    struct rpc_call call = { .relay = relay, .host = "proxy.example", .user = "" };
     xmlrpc_mem_block *block;
     xmlrpc_env env;
 

@@ -14,7 +14,7 @@ enum { PAIRS = 4 };
 
 static struct relay *relay;
 static struct relay_settings settings;
-static struct net_address opener;
+static struct tunnel_opener opener;
 static struct tunnel_uri server_uri, client_uri;
 static unsigned descriptors_before, threads_before;
 
@@ -25,7 +25,8 @@ static void set_up(void)
 
     memset(&settings, 0, sizeof settings);
     CU_ASSERT_EQUAL_FATAL(net_address_parse("127.0.0.1", 0, &settings.listen), 0);
-    CU_ASSERT_EQUAL_FATAL(net_address_parse("127.0.0.1", 0, &opener), 0);
+    CU_ASSERT_EQUAL_FATAL(net_address_parse("127.0.0.1", 0, &opener.address), 0);
+    opener.user = "";
     settings.port_low = low;
     settings.port_high = (uint16_t)(low + 2 * PAIRS - 1);
     settings.max_tunnels = PAIRS;

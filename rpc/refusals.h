@@ -1,0 +1,26 @@
+/* refusals: counts what each limit has refused, and tells it in the log, at once
+ * for the first and then once a minute at most. Any thread. */
+#ifndef RPC_REFUSALS_H
+#define RPC_REFUSALS_H
+
+enum limit {
+    LIMIT_MAX_TUNNELS,
+    LIMIT_TUNNELS_PER_USER,
+    LIMIT_TUNNELS_PER_ADDRESS,
+    LIMIT_OPENS_PER_MINUTE,
+    LIMIT_CONNECTIONS,
+    LIMIT_CONNECTIONS_PER_ADDRESS,
+    LIMIT_REQUEST_TIMEOUT,
+    LIMIT_REQUEST_SIZE,
+    LIMITS
+};
+
+/* As the operator knows it: "max-tunnels". */
+const char *limit_name(enum limit limit);
+
+void refusals_count(enum limit limit);
+
+/* Tells what has not been told yet. */
+void refusals_log_rest(void);
+
+#endif

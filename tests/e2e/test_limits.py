@@ -1,0 +1,327 @@
+#!/usr/bin/python3 -B
+"""Limits: what each refuses, how it says so, and what stays possible."""
+
+import http.client
+import os
+import signal
+import socket
+import time
+import xmlrpc.client
+
+import harness
+from harness import (Case, address_of, connect, fault_of, receive_exactly, receive_until_reset,
+                     wait_until)
+from test_users import JO, UsersCase, hash_line
+
+CALL = xmlrpc.client.dumps((), "system.listMethods").encode()
+LIMIT_REACHED = 4
+
+
+class LimitsCase(Case):
+    def assert_limited(self, call, limit, allowed):
+        fault = fault_of(call)
+        self.assertEqual(fault.faultCode, LIMIT_REACHED)
+        self.assertIn(f"limit reached: {limit} ({allowed}): ", fault.faultString)
+
+    def assert_logged(self, daemon, limit, refused):
+        """Once the daemon has stopped, which tells what has not been told yet."""
+        self.assertRegex(daemon.errors(),
+                         rf" warning the limit {limit} refused \d+, {refused} since the start\n")
+
+    def answer(self, daemon, fields=(), body=CALL, source=None):
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", daemon.port, timeout=harness.WAIT_S,
+            source_address=(source, 0) if source else None)
+        try:
+            connection.request("POST", "/RPC2", body, {"Content-Type": "text/xml", **dict(fields)})
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def seconds_of_a_call(self, daemon, source):
+        began = time.monotonic()
+        with daemon.rpc(source) as proxy:
+            proxy.system.listMethods()
+        return time.monotonic() - began
+
+
+class Tunnels(LimitsCase):
+    def test_an_address_has_so_many_tunnels_and_others_have_theirs(self):
+        daemon = self.start_daemon("--drain", "1", "--tunnels-per-address", "2")
+        tunnels = [self.open_tunnel(daemon) for _ in range(2)]
+        for _ in range(3):
+            self.assert_limited(daemon.rpc().Tunnel.openTunnel, "tunnels-per-address", 2)
+        other = self.open_tunnel(daemon, source="127.0.0.2")
+        tunnels.pop().end()
+        wait_until(lambda: tunnels.append(self.open_tunnel(daemon)) or True, "a place is free")
+        for tunnel in tunnels + [other]:
+            tunnel.end()
+        daemon.stop()
+        self.assert_logged(daemon, "tunnels-per-address", 3)
+
+    def test_all_have_so_many_tunnels_together(self):
+        daemon = self.start_daemon("--drain", "1", "--max-tunnels", "1")
+        tunnel = self.open_tunnel(daemon)
+        self.assert_limited(daemon.rpc().Tunnel.openTunnel, "max-tunnels", 1)
+        tunnel.end()
+        daemon.stop()
+        self.assert_logged(daemon, "max-tunnels", 1)
+
+    def test_opens_are_limited_by_the_minute_and_multicall_is_no_way_round(self):
+        daemon = self.start_daemon("--drain", "1", "--opens-per-minute", "3")
+        with daemon.rpc() as proxy:
+            answers = proxy.system.multicall(
+                [{"methodName": "Tunnel.openTunnel", "params": []}] * 5)
+        uris = [answer[0] for answer in answers if isinstance(answer, list)]
+        self.assertEqual(len(uris), 3)
+        self.assertIn("opens-per-minute (3): ", answers[3]["faultString"])
+        self.assertRegex(answers[3]["faultString"], r"try again in \d+ s")
+        other = self.open_tunnel(daemon, source="127.0.0.2")
+        for uri in uris:
+            harness.discard(address_of(uri))
+        other.end()
+        daemon.stop()
+        self.assert_logged(daemon, "opens-per-minute", 2)
+
+    def test_by_itself_nothing_limits_the_programs_of_this_machine(self):
+        daemon = self.start_daemon("--drain", "1", pairs=125)
+        tunnels = [self.open_tunnel(daemon) for _ in range(125)]
+        for tunnel in tunnels:
+            tunnel.end()
+        daemon.stop()
+
+    def test_those_who_may_come_from_elsewhere_are_limited_by_itself(self):
+        daemon = self.start_daemon("--drain", "1", "--open-to-all", listen_on="0.0.0.0:0",
+                                   pairs=110)
+        tunnels = [self.open_tunnel(daemon) for _ in range(100)]
+        self.assert_limited(daemon.rpc().Tunnel.openTunnel, "tunnels-per-address", 100)
+        for tunnel in tunnels:
+            tunnel.end()
+        daemon.stop()
+
+    def test_a_lifetime_ends_tunnels_in_every_state(self):
+        daemon = self.start_daemon("--lifetime", "1")
+        opened = self.open_tunnel(daemon)
+        attached = self.open_tunnel(daemon)
+        server = attached.attach()
+        relaying = self.open_tunnel(daemon)
+        ends = relaying.both()
+        for connection in (server, *ends):
+            receive_until_reset(connection)
+        wait_until(lambda: fault_of(daemon.rpc().Tunnel.getTunnelAddress, opened.server_uri),
+                   "the tunnel without a server is gone")
+        daemon.expect_rest()
+        daemon.stop()
+        self.assertEqual(daemon.errors().count(": its lifetime is over\n"), 3)
+
+    def test_a_rate_holds_a_tunnel_back_and_loses_nothing(self):
+        daemon = self.start_daemon("--rate", "100000")
+        tunnel = self.open_tunnel(daemon)
+        server, client = tunnel.both()
+        sent = os.urandom(200000)
+        began = time.monotonic()
+        sender = harness.in_thread(server.sendall, sent)
+        self.assertEqual(receive_exactly(client, len(sent)), sent)
+        self.assertGreater(time.monotonic() - began, 0.9)
+        sender.result()
+        tunnel.end()
+        daemon.stop()
+
+
+class Users(UsersCase, LimitsCase):
+    def test_a_user_has_so_many_tunnels_from_all_addresses_together(self):
+        daemon = self.start_daemon("--drain", "1", "--tunnels-per-user", "2", "--users",
+                                   self.users_file(hash_line("jo", "word", "-B"),
+                                                   hash_line("ann", "other", "-B")), user=JO)
+        opened = [(source, daemon.rpc(source).Tunnel.openTunnel())
+                  for source in ("127.0.0.1", "127.0.0.2")]
+        self.assert_limited(daemon.rpc("127.0.0.3").Tunnel.openTunnel, "tunnels-per-user", 2)
+        with harness.rpc(daemon.url_of("ann:other")) as proxy:
+            opened.append(("127.0.0.1", proxy.Tunnel.openTunnel()))
+        for source, uri in opened:
+            harness.discard(address_of(uri), source)
+        daemon.stop()
+        self.assert_logged(daemon, "tunnels-per-user", 1)
+
+
+class Connections(LimitsCase):
+    def test_a_thousand_slow_callers_from_one_address_delay_nobody_from_another(self):
+        daemon = self.start_daemon()
+        slow = []
+        try:
+            for number in range(1000):
+                connection = connect(("127.0.0.1", daemon.port), source="127.0.0.2")
+                slow.append(connection)
+                try:
+                    connection.sendall((b"", b"POST /RPC2 HT", b"P", b"POST / HTTP/1.1\r\nHost: x\r\n"
+                                        b"Content-Length: 60000\r\n\r\n<")[number % 4])
+                except ConnectionError:
+                    pass                # it has been turned away
+                if number % 100 == 99:
+                    self.assertLess(self.seconds_of_a_call(daemon, "127.0.0.3"), 1)
+        finally:
+            for connection in slow:
+                connection.close()
+        daemon.stop()
+        self.assert_logged(daemon, "connections-per-address", "8[0-9][0-9]")
+
+    def test_who_has_too_many_is_told_and_has_room_again_later(self):
+        daemon = self.start_daemon("--connections-per-address", "2")
+        held = [connect(("127.0.0.1", daemon.port)) for _ in range(2)]
+        with connect(("127.0.0.1", daemon.port)) as third:
+            answer = harness.receive_until_end(third)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 429 "), answer)
+        self.assertIn(b"\r\n\r\nconnections-per-address: ", answer)
+        for connection in held:
+            connection.close()
+        wait_until(lambda: self.answer(daemon)[0] == 200, "there is room again")
+        daemon.stop()
+
+    def test_where_all_are_taken_the_longest_waiting_makes_room(self):
+        daemon = self.start_daemon("--connections", "8", "--connections-per-address", "0")
+        held = [connect(("127.0.0.1", daemon.port)) for _ in range(20)]
+        self.assertLess(self.seconds_of_a_call(daemon, None), 1)
+        for connection in held:
+            connection.close()
+        daemon.stop()
+        self.assert_logged(daemon, "connections", "[0-9]+")
+
+    def test_a_request_has_so_long_to_arrive(self):
+        daemon = self.start_daemon("--request-timeout", "1")
+        with connect(("127.0.0.1", daemon.port)) as connection:
+            connection.sendall(b"POST /RPC2 HTTP/1.1\r\n")
+            answer = harness.receive_until_end(connection)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 408 "), answer)
+        self.assertIn(b"request-timeout: ", answer)
+        daemon.stop()
+        self.assert_logged(daemon, "request-timeout", 1)
+
+    def test_a_request_may_be_so_large(self):
+        daemon = self.start_daemon("--request-size", "2000")
+        self.assertEqual(self.answer(daemon, body=CALL + b" " * (2000 - len(CALL)))[0], 200)
+        for size in (2001, 65536, 65537, 10**12):
+            with connect(("127.0.0.1", daemon.port)) as connection:
+                connection.sendall(b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n"
+                                   b"Content-Length: %d\r\n\r\n" % size)
+                answer = harness.receive_until_end(connection)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer)
+        daemon.stop()
+        self.assert_logged(daemon, "request-size", 4)
+
+    def test_a_flood_of_bad_requests_does_not_fill_the_log(self):
+        daemon = self.start_daemon()
+        for _ in range(100):
+            self.assertEqual(self.answer(daemon, {"Content-Type": "text/plain"})[0], 415)
+        daemon.stop()
+        self.assertEqual(daemon.errors().count("refused a request"), 20)
+
+    def test_strangers_that_knock_without_end_do_not_fill_the_log(self):
+        daemon = self.start_daemon("--drain", "0")
+        tunnel = self.open_tunnel(daemon)
+        for _ in range(50):
+            harness.come_and_look(tunnel.server_address, "127.0.0.2")
+        tunnel.both()
+        wait_until(lambda: "turned away 50 strangers in all" in daemon.errors(), "they are told")
+        self.assertEqual(daemon.errors().count("turned away"), 2)
+        tunnel.end()
+        daemon.stop()
+
+
+class TrustedProxy(LimitsCase):
+    """127.0.0.9 plays the reverse proxy."""
+
+    def start(self, *options):
+        return self.start_daemon("--drain", "1", "--trusted-proxy", "127.0.0.9", *options)
+
+    def open_through(self, daemon, forwarded, proxy="127.0.0.9"):
+        body = xmlrpc.client.dumps((), "Tunnel.openTunnel").encode()
+        status, text = self.answer(daemon, {"X-Forwarded-For": forwarded}, body, proxy)
+        self.assertEqual(status, 200, text)
+        return address_of(xmlrpc.client.loads(text)[0][0])
+
+    def attaches(self, address, source):
+        """Whether a server that comes from there is let in."""
+        try:
+            connection = connect(address, source=source)
+            connection.settimeout(0.5)
+            connection.recv(1)
+        except TimeoutError:            # it is let wait for a client
+            harness.reset(connection)
+            return True
+        except ConnectionError:
+            return False
+        raise AssertionError("a server got bytes, or an end, before its client came")
+
+    def test_who_the_proxy_heard_is_the_opener(self):
+        daemon = self.start()
+        for forwarded in ("127.0.0.5", "10.1.1.1, 127.0.0.5", "127.0.0.5:4711", "junk ,127.0.0.5"):
+            address = self.open_through(daemon, forwarded)
+            self.assertFalse(self.attaches(address, "127.0.0.9"), forwarded)
+            self.assertTrue(self.attaches(address, "127.0.0.5"), forwarded)
+        daemon.stop()
+
+    def test_the_word_of_others_counts_for_nothing(self):
+        daemon = self.start()
+        address = self.open_through(daemon, "127.0.0.5", proxy="127.0.0.8")
+        self.assertFalse(self.attaches(address, "127.0.0.5"))
+        self.assertTrue(self.attaches(address, "127.0.0.8"))
+        daemon.stop()
+
+    def test_limits_count_whom_the_proxy_heard(self):
+        daemon = self.start("--tunnels-per-address", "1")
+        addresses = [(self.open_through(daemon, source), source)
+                     for source in ("127.0.0.5", "127.0.0.6")]
+        body = xmlrpc.client.dumps((), "Tunnel.openTunnel").encode()
+        text = self.answer(daemon, {"X-Forwarded-For": "127.0.0.5"}, body, "127.0.0.9")[1]
+        self.assertIn("tunnels-per-address (1)", text)
+        for address, source in addresses:
+            harness.discard(address, source)
+        daemon.stop()
+
+    def test_the_proxy_may_have_any_number_of_connections(self):
+        daemon = self.start("--connections-per-address", "2")
+        held = [connect(("127.0.0.1", daemon.port), source="127.0.0.9") for _ in range(10)]
+        self.assertEqual(self.answer(daemon, source="127.0.0.9")[0], 200)
+        for connection in held:
+            connection.close()
+        daemon.stop()
+
+    def test_what_is_no_address_is_refused(self):
+        daemon = self.start()
+        for forwarded in ("unknown", "127.0.0.5,", "127.0.0.5, x", "a" * 100, "127.0.0.999"):
+            status, text = self.answer(daemon, {"X-Forwarded-For": forwarded}, source="127.0.0.9")
+            self.assertEqual(status, 400, forwarded)
+            self.assertIn("X-Forwarded-For", text)
+        daemon.stop()
+
+
+class Reload(LimitsCase):
+    def test_limits_change_with_the_file(self):
+        path = os.path.join(self.temporary_folder(), "daemon.conf")
+
+        def write(text):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+
+        write("tunnels-per-address = 1\nrequest-size = 65536\n")
+        daemon = self.start_daemon("--drain", "1", "--config", path)
+        first = self.open_tunnel(daemon)
+        self.assert_limited(daemon.rpc().Tunnel.openTunnel, "tunnels-per-address", 1)
+        write("tunnels-per-address = 2\nrequest-size = 1024\nopens-per-minute = 1\n")
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: "was read again" in daemon.errors(), "it was read again")
+        second = self.open_tunnel(daemon)
+        self.assert_limited(daemon.rpc().Tunnel.openTunnel, "opens-per-minute", 1)
+        self.assertEqual(self.answer(daemon, body=CALL + b" " * 2000)[0], 413)
+        write("opens-per-minute = many\n")
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: "stays as it was" in daemon.errors(), "it was refused")
+        self.assert_limited(daemon.rpc().Tunnel.openTunnel, "opens-per-minute", 1)
+        first.end()
+        second.end()
+        daemon.stop()
+
+
+if __name__ == "__main__":
+    harness.main()
