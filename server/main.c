@@ -19,12 +19,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
     EXIT_USAGE = 2,
-    DRAIN_LOOK_MS = 50                  /* between looks for a second signal */
+    DRAIN_LOOK_MS = 50,                 /* between looks for a second signal */
+    END_MS = 20000                      /* what the end takes at most, beside draining */
 };
 
 /* All of it is the main thread's. */
@@ -149,6 +151,23 @@ static int silence_standard_output(void)
     return err;
 }
 
+/* To a service manager that asked for it. If it does not hear it, it is for it to
+ * act; who started the daemon by hand may have left the request behind. */
+__attribute__((format(printf, 1, 2)))
+static void notify(const char *format, ...)
+{
+    char state[256];
+    va_list arguments;
+    int sent;
+
+    va_start(arguments, format);
+    vsnprintf(state, sizeof state, format, arguments);
+    va_end(arguments);
+    sent = sd_notify(0, state);
+    if (sent < 0)
+        log_write(LOG_WARNING, "can't notify the service manager: %s", strerror(-sent));
+}
+
 static int announce(const struct net_address *address)
 {
     char text[NET_ADDRESS_TEXT_BYTES];
@@ -162,6 +181,8 @@ static int announce(const struct net_address *address)
     err = silence_standard_output();
     if (err)
         complain("can't open /dev/null: %s", strerror(-err));
+    else
+        notify("READY=1\nSTATUS=serving http://%s/RPC2", text);
     return err;
 }
 
@@ -174,6 +195,8 @@ static void drain(struct relay *relay, int64_t drain_ms, const sigset_t *endings
     size_t tunnels;
 
     relay_refuse_new(relay);
+    notify("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%lld",
+           (long long)(drain_ms + END_MS) * 1000);
     tunnels = relay_counts(relay).tunnels;
     if (tunnels)
         log_write(LOG_INFO, "draining: %zu %s %lld s to finish; "

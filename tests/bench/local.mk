@@ -15,7 +15,7 @@ bench_scripts = \
 	tests/bench/report.py
 EXTRA_PROGRAMS = $(bench_programs)
 EXTRA_DIST += $(bench_scripts)
-CLEANFILES = $(bench_programs) bench.txt bench.json bench.svg
+CLEANFILES += $(bench_programs) bench.txt bench.json bench.svg
 
 bench_wire = tests/bench/wire.c tests/bench/wire.h
 bench_open_tunnel = tests/bench/open_tunnel.c tests/bench/open_tunnel.h

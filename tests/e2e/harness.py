@@ -328,6 +328,11 @@ def refuse_sanitizer_reports(text, program):
             raise AssertionError(f"{program} has a sanitizer report:\n{text[-20000:]}")
 
 
+def is_sanitized():
+    with open(TUNNELD, "rb") as program:
+        return re.search(rb"__[at]san_init", program.read())
+
+
 class Program:
     """A program under test that runs beside the test: its lines of standard
     output can be waited for, its standard error is kept."""

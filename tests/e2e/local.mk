@@ -10,7 +10,8 @@ e2e_tests = \
 	tests/e2e/test_relaying.py \
 	tests/e2e/test_reload.py \
 	tests/e2e/test_rpc.py \
+	tests/e2e/test_service.py \
 	tests/e2e/test_trip.py \
 	tests/e2e/test_users.py
 TESTS += $(e2e_tests)
-EXTRA_DIST += $(e2e_tests) tests/e2e/harness.py tools/packages
+EXTRA_DIST += $(e2e_tests) tests/e2e/confined.py tests/e2e/harness.py tools/packages
