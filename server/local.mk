@@ -5,6 +5,7 @@ sbin_PROGRAMS += tristero-tunneld
 server_libserver_la_SOURCES = \
 	server/config.c server/config.h \
 	server/config_file.c server/config_file.h \
+	server/confine.c server/confine.h \
 	server/limits.c server/limits.h \
 	server/settings.c server/settings.h
 server_libserver_la_CFLAGS = $(AM_CFLAGS) $(INIH_CFLAGS)

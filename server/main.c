@@ -9,6 +9,7 @@
 #include "rpc/rpc_server.h"
 #include "rpc/users.h"
 #include "server/config.h"
+#include "server/confine.h"
 #include "server/limits.h"
 
 #include <errno.h>
@@ -352,9 +353,15 @@ int main(int argc, char **argv)
     char error[CONFIG_ERROR_BYTES];
     struct service service = { .argc = argc, .argv = argv };
     enum config_wish wish;
+    int err;
 
     if (hold_standard_streams())
         return EXIT_FAILURE;
+    err = confine_process();
+    if (err) {
+        complain("can't confine itself: %s", strerror(-err));
+        return EXIT_FAILURE;
+    }
     tzset();                            /* while there is one thread: dates need it */
     if (config_read(argc, argv, &service.config, &wish, error)) {
         complain("%s", error);
