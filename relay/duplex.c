@@ -106,8 +106,6 @@ static int move_both(struct duplex *duplex, bool a_is_readable, bool b_is_readab
 /* Waits, moves, waits ... until there is a reason to stop. */
 static enum duplex_end duplex_relay(struct duplex *duplex, struct waker *waker)
 {
-    int err = 0;
-
     while (!duplex->from_a.ended || !duplex->from_b.ended) {
         struct pollfd polled[2] = {
             interest(&duplex->from_a, &duplex->from_b),
@@ -115,6 +113,7 @@ static enum duplex_end duplex_relay(struct duplex *duplex, struct waker *waker)
         };
         enum duplex_end end;
         int ready = waker_poll(waker, polled, 2, deadline(duplex));
+        int err;
 
         if (ready == -ECANCELED)
             return DUPLEX_STOPPED;

@@ -63,7 +63,7 @@ const char *log_address(const struct net_address *address, char text[NET_ADDRESS
     if (atomic_load(&addresses_shown))
         net_address_format(address, text);
     else
-        strcpy(text, "(hidden)");
+        memcpy(text, "(hidden)", sizeof "(hidden)");
     return text;
 }
 

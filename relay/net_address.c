@@ -109,7 +109,7 @@ void net_address_format_host(const struct net_address *address, char text[NET_AD
                                                            : (const void *)&address->ip4.sin_addr;
 
     if (!inet_ntop(address->any.sa_family, bytes, text, NET_ADDRESS_TEXT_BYTES))
-        strcpy(text, "?");
+        memcpy(text, "?", sizeof "?");
 }
 
 void net_address_format(const struct net_address *address, char text[NET_ADDRESS_TEXT_BYTES])

@@ -129,6 +129,7 @@ int relay_new(const struct relay_settings *settings, struct relay **out)
     err = port_pool_new(&settings->listen, settings->port_low, settings->port_high, &relay->pool);
     if (err)
         goto out;
+    /* Pointers are what the table has. NOLINTNEXTLINE(bugprone-sizeof-expression) */
     relay->table = calloc(port_pool_size(relay->pool), sizeof relay->table[0]);
     if (!relay->table) {
         err = -ENOMEM;
