@@ -162,7 +162,7 @@ def address_of(uri):
     return match[2].strip("[]"), int(match[3])
 
 
-def connect(address, source=None, receive_buffer=None, send_buffer=None):
+def connect(address, source=None, source_port=0, receive_buffer=None, send_buffer=None):
     """A blocking connection whose every call is bounded by WAIT_S."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     connection = socket.socket(family, socket.SOCK_STREAM)
@@ -172,7 +172,7 @@ def connect(address, source=None, receive_buffer=None, send_buffer=None):
         if send_buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         if source:
-            connection.bind((source, 0))
+            connection.bind((source, source_port))
         connection.settimeout(WAIT_S)
         connection.connect(address)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
