@@ -36,7 +36,7 @@ static enum tristero_status connect_failed(const char *server_uri, int err,
 static int make_ordinary(int socket)
 {
     struct linger ordinary = { 0 };
-    int err = socket_prepare_to_relay(socket);
+    int err = socket_prepare_to_relay(socket, SOCKET_KEEPALIVE_MS);
     int flags;
 
     if (err)

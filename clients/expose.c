@@ -90,7 +90,7 @@ static int prepare(int socket)
 
     if (flags < 0 || fcntl(socket, F_SETFL, flags | O_NONBLOCK) < 0)
         return -errno;
-    return socket_prepare_to_relay(socket);
+    return socket_prepare_to_relay(socket, SOCKET_KEEPALIVE_MS);
 }
 
 static enum tristero_status call_for_tunnel(struct exposer *exposer, struct tunnel_end *end,
@@ -135,7 +135,7 @@ static bool wait_for_client(int tunnel)
 static int service_connect(const struct service *service)
 {
     int socket = socket_connect(service->host, service->port, CONNECT_TIMEOUT_MS);
-    int err = socket < 0 ? socket : socket_prepare_to_relay(socket);
+    int err = socket < 0 ? socket : socket_prepare_to_relay(socket, SOCKET_KEEPALIVE_MS);
 
     if (!err)
         return socket;

@@ -70,7 +70,7 @@ static void party_accept(struct meeting *meeting, struct party *party)
     struct tunnel *tunnel = meeting->tunnel;
     char text[NET_ADDRESS_TEXT_BYTES];
     struct net_address peer;
-    int socket = tunnel_accept(*party->listener, &peer);
+    int socket = tunnel_accept(tunnel, *party->listener, &peer);
 
     if (socket == -EAGAIN)
         return;

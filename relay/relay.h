@@ -27,6 +27,7 @@ struct relay_settings {
     int64_t idle_timeout_ms;            /* 0: none */
     int64_t lifetime_ms;                /* of a tunnel, from its opening; 0: no limit */
     int64_t bytes_per_s;                /* of a tunnel, both directions together; 0: no limit */
+    int64_t keepalive_ms;               /* as socket_prepare_to_relay takes it */
     bool attach_from_any;               /* or only from the address that opened the tunnel */
 };
 

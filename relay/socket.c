@@ -115,18 +115,27 @@ static void dont_pace_within_this_machine(int socket)
         setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, unpaced, sizeof unpaced - 1);
 }
 
-int socket_prepare_to_relay(int socket)
+/* The user timeout decides alone when the peer is gone; the kernel then does not
+ * count probes. */
+static int notice_dead_peer(int socket, int keepalive_s)
+{
+    int err = set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+
+    if (!err)
+        err = set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, keepalive_s);
+    if (!err)
+        err = set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, (keepalive_s + 2) / 3);
+    if (!err)
+        err = set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, 5 * keepalive_s * 1000);
+    return err;
+}
+
+int socket_prepare_to_relay(int socket, int64_t keepalive_ms)
 {
     int err = set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
 
     if (!err)
-        err = set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
-    if (!err)
-        err = set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, SOCKET_KEEPALIVE_IDLE_S);
-    if (!err)
-        err = set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, SOCKET_KEEPALIVE_INTERVAL_S);
-    if (!err)
-        err = set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, SOCKET_USER_TIMEOUT_S * 1000);
+        err = notice_dead_peer(socket, (int)(keepalive_ms / 1000));
     if (!err)
         err = set_linger(socket, true);
     if (!err)

@@ -10,9 +10,8 @@
 #include <stdint.h>
 
 enum {
-    SOCKET_KEEPALIVE_IDLE_S = 60,       /* silence before the first probe */
-    SOCKET_KEEPALIVE_INTERVAL_S = 20,   /* between probes */
-    SOCKET_USER_TIMEOUT_S = 300         /* unacknowledged bytes or probes: the peer is gone */
+    SOCKET_KEEPALIVE_MS = 60000,        /* as good as any for a relayed connection */
+    SOCKET_KEEPALIVE_MAX_S = 32767      /* the kernel's */
 };
 
 /* Listens on address; port 0 takes a free one. */
@@ -24,8 +23,10 @@ int socket_connect(const char *host, uint16_t port, int timeout_ms);
 
 /* Sets up a connection to be relayed: no delay for small writes, no pacing where
  * there is no network, a dead peer noticed, and, until socket_close, whatever ends this process shows to the
- * peer as a reset and never as a proper end. */
-int socket_prepare_to_relay(int socket);
+ * peer as a reset and never as a proper end. A peer is probed after keepalive_ms
+ * of silence, in whole seconds, and is gone after five times as long with bytes
+ * or probes unanswered. */
+int socket_prepare_to_relay(int socket, int64_t keepalive_ms);
 
 /* Closes a connection whose stream ended as it should: what was written is
  * still delivered, then the end. -1 is ignored. */

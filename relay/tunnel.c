@@ -41,7 +41,7 @@ int64_t tunnel_until_ms(const struct tunnel *tunnel)
     return lifetime_ms ? tunnel->opened_ms + lifetime_ms : INT64_MAX;
 }
 
-int tunnel_accept(int listener, struct net_address *peer)
+int tunnel_accept(const struct tunnel *tunnel, int listener, struct net_address *peer)
 {
     int socket = net_address_accept(listener, peer);
     int err;
@@ -52,7 +52,7 @@ int tunnel_accept(int listener, struct net_address *peer)
     }
     if (socket < 0)                     /* whatever it was, it concerns that one connection */
         return -EAGAIN;
-    err = socket_prepare_to_relay(socket);
+    err = socket_prepare_to_relay(socket, tunnel->settings->keepalive_ms);
     if (!err)
         return socket;
     socket_reset(socket);

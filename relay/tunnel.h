@@ -40,10 +40,10 @@ void tunnel_serve(struct tunnel *tunnel);
 /* When its lifetime is over, by clock_ms; INT64_MAX: it has none. */
 int64_t tunnel_until_ms(const struct tunnel *tunnel);
 
-/* Accepts one connection of the tunnel's listener, ready to be relayed. Returns
+/* Accepts one connection of a listener of the tunnel, ready to be relayed. Returns
  * the socket; -EAGAIN when none waits (or the one that did has gone); another
  * errno when the system has no descriptor or memory left for it. */
-int tunnel_accept(int listener, struct net_address *peer);
+int tunnel_accept(const struct tunnel *tunnel, int listener, struct net_address *peer);
 
 /* Whether a connection from there may attach, as --attach-from says. */
 bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *server);

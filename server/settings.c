@@ -1,5 +1,7 @@
 #include "server/settings.h"
 
+#include "relay/socket.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
@@ -270,7 +272,7 @@ const struct setting settings[SETTINGS_COUNT] = {
       .meaning = "seconds that a tunnel lives from its opening; 0: for ever",
       SECONDS(0, relay.lifetime_ms) },
     { .name = "rate", .argument = "BYTES", .initial = "0",
-      .meaning = "bytes a second through one tunnel, both ways together; 0: any number",
+      .meaning = "bytes a second through a tunnel, both ways together; 0: any",
       .lowest = 0, .highest = MOST_BYTES_PER_S,
       .number_at = offsetof(struct config, relay.bytes_per_s), .set = set_number },
     { .name = "connections", .argument = "N", .initial = "512",
@@ -298,6 +300,10 @@ const struct setting settings[SETTINGS_COUNT] = {
     { .name = "idle-timeout", .argument = "S", .initial = "0",
       .meaning = "seconds that a tunnel lives without a byte; 0: for ever",
       SECONDS(0, relay.idle_timeout_ms) },
+    { .name = "keepalive", .argument = "S", .initial = "60",
+      .meaning = "silent seconds before a peer is probed; five times that end it",
+      .lowest = 1, .highest = SOCKET_KEEPALIVE_MAX_S,
+      .milliseconds_at = offsetof(struct config, relay.keepalive_ms), .set = set_seconds },
     { .name = "attach-from", .argument = "opener|any", .initial = "opener",
       .meaning = "who may attach: the address that opened the tunnel, or anyone",
       .expected = "opener or any", .set = set_attach_from },

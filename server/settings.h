@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SETTINGS_COUNT = 24 };
+enum { SETTINGS_COUNT = 25 };
 
 struct setting {
     const char *name;                   /* "ports": --ports and the key ports */

@@ -14,7 +14,8 @@ from harness import (Case, PortBlock, TUNNELD, fault_of, in_thread, receive_exac
 OPTIONS = ("listen", "users", "open-to-all", "host", "relay-listen", "ports", "max-tunnels",
            "tunnels-per-user", "tunnels-per-address", "opens-per-minute", "lifetime", "rate",
            "connections", "connections-per-address", "request-timeout", "request-size",
-           "trusted-proxy", "attach-timeout", "linger", "idle-timeout", "attach-from", "log-level",
+           "trusted-proxy", "attach-timeout", "linger", "idle-timeout", "keepalive",
+           "attach-from", "log-level",
            "log-addresses", "drain")
 
 BAD_VALUES = (
@@ -32,7 +33,7 @@ BAD_VALUES = (
     ("request-size", "65537"), ("trusted-proxy", "proxy"), ("trusted-proxy", "127.0.0.1:80"),
     ("attach-timeout", "-1"),
     ("attach-timeout", "1.5"), ("attach-timeout", "1s"), ("linger", "soon"), ("linger", "0x10"),
-    ("idle-timeout", "-5"), ("idle-timeout", "999999999999"), ("drain", "x"),
+    ("idle-timeout", "-5"), ("idle-timeout", "999999999999"), ("keepalive", "0"), ("drain", "x"),
     ("attach-from", "everyone"), ("attach-from", "Any"), ("log-level", "loud"),
     ("log-addresses", "maybe"), ("log-addresses", "1"))
 
@@ -95,7 +96,7 @@ class Options(Case):
                                 "listen = 127.0.0.1:0\nhost = from-file.example.org\n"
                                 "relay-listen = 127.0.0.1\nports = 1000-1003\n"
                                 "max-tunnels = 2\nattach-timeout = 33\nlinger = 3\n"
-                                "idle-timeout = 0\nattach-from = any\nlog-level = debug\n"
+                                "idle-timeout = 0\nkeepalive = 9\nattach-from = any\nlog-level = debug\n"
                                 "log-addresses = no\ndrain = 1\n")
         daemon = self.start_daemon("--config", path, listen_on=None)
         tunnel = self.open_tunnel(daemon)

@@ -92,6 +92,7 @@ static void defaults_are_those_of_the_manual(void)
     CU_ASSERT_EQUAL(config.relay.attach_timeout_ms, 60000);
     CU_ASSERT_EQUAL(config.relay.linger_ms, 30000);
     CU_ASSERT_EQUAL(config.relay.idle_timeout_ms, 0);
+    CU_ASSERT_EQUAL(config.relay.keepalive_ms, 60000);
     CU_ASSERT_FALSE(config.relay.attach_from_any);
     CU_ASSERT_EQUAL(config.drain_ms, 10000);
     CU_ASSERT_EQUAL(config.log_level, LOG_INFO);
@@ -112,6 +113,7 @@ static void assert_everything_was_changed(void)
     CU_ASSERT_EQUAL(config.relay.attach_timeout_ms, 1000);
     CU_ASSERT_EQUAL(config.relay.linger_ms, 2000);
     CU_ASSERT_EQUAL(config.relay.idle_timeout_ms, 31622400000);
+    CU_ASSERT_EQUAL(config.relay.keepalive_ms, 32767000);
     CU_ASSERT_TRUE(config.relay.attach_from_any);
     CU_ASSERT_EQUAL(config.drain_ms, 0);
     CU_ASSERT_EQUAL(config.log_level, LOG_DEBUG);
@@ -124,7 +126,7 @@ static void every_option_is_taken(void)
         read_line("--listen", "[::1]:0", "--users", "no/such.file", "--open-to-all=no",
                   "--host=Proxy.Example.org", "--relay-listen",
                   "127.0.0.2", "--ports", "1-65535", "--max-tunnels", "7",
-                  "--attach-timeout=1", "--linger", "2", "--idle-timeout", "31622400",
+                  "--attach-timeout=1", "--linger", "2", "--idle-timeout", "31622400", "--keepalive", "32767",
                   "--attach-from", "any", "--drain", "0", "--log-level", "debug",
                   "--log-addresses", "yes"), 0);
     assert_everything_was_changed();
@@ -144,6 +146,7 @@ static void every_key_is_taken(void)
                   "attach-timeout = 1\r\n"
                   "linger = 2\n"
                   "idle-timeout = 31622400\n"
+                  "keepalive = 32767\n"
                   "attach-from = any\n"
                   "drain = 0\n"
                   "log-level = debug\n"
@@ -227,7 +230,7 @@ static void what_is_fixed_is_told_apart_from_what_may_change(void)
         CU_ASSERT_STRING_EQUAL(config_fixed_difference(&defaults, &config), fixed[i][0]);
     }
     CU_ASSERT_EQUAL(read_line("--users=file", "--max-tunnels=7", "--attach-timeout=1",
-                              "--linger=2", "--idle-timeout=3", "--attach-from=any", "--drain=0",
+                              "--linger=2", "--idle-timeout=3", "--keepalive=4", "--attach-from=any", "--drain=0",
                               "--log-level=debug", "--log-addresses=yes",
                               "--relay-listen=127.0.0.1"), 0);
     CU_ASSERT_PTR_NULL(config_fixed_difference(&defaults, &config));
@@ -337,6 +340,8 @@ static void a_wrong_value_names_its_option_or_key_and_what_was_expected(void)
         { "idle-timeout", "", "a whole number from 0" },
         { "attach-from", "Opener", "opener or any" },
         { "attach-from", "", "opener or any" },
+        { "keepalive", "0", "a whole number from 1 to 32767" },
+        { "keepalive", "32768", "a whole number from 1 to 32767" },
         { "drain", "0x10", "a whole number from 0 to 31622400" },
         { "log-level", "loud", "error, warning, info or debug" },
         { "log-level", "", "error, warning, info or debug" },
@@ -408,7 +413,7 @@ static void an_unknown_key_names_file_and_line(void)
         ":3: got the key \"prots\", expected one of listen, users, open-to-all, host, relay-listen, ports, "
         "max-tunnels, tunnels-per-user, tunnels-per-address, opens-per-minute, lifetime, rate, "
         "connections, connections-per-address, request-timeout, request-size, trusted-proxy, "
-        "attach-timeout, linger, idle-timeout, attach-from, drain, log-level, "
+        "attach-timeout, linger, idle-timeout, keepalive, attach-from, drain, log-level, "
         "log-addresses"));
     CU_ASSERT_EQUAL(read_file("config = /etc/other\n"), -EINVAL);
     CU_ASSERT_EQUAL(read_file("--linger = 5\n"), -EINVAL);

@@ -42,7 +42,7 @@ static void *relay_thread(void *unused)
 
 static void prepare(int socket)
 {
-    CU_ASSERT_EQUAL_FATAL(socket_prepare_to_relay(socket), 0);
+    CU_ASSERT_EQUAL_FATAL(socket_prepare_to_relay(socket, SOCKET_KEEPALIVE_MS), 0);
     fcntl(socket, F_SETFL, O_NONBLOCK);
 }
 

@@ -32,6 +32,7 @@ static void set_up(void)
     settings.max_tunnels = PAIRS;
     settings.attach_timeout_ms = 5000;
     settings.linger_ms = 5000;
+    settings.keepalive_ms = 60000;
     descriptors_before = count_descriptors();
     threads_before = count_threads();
 }
