@@ -36,16 +36,14 @@ struct duplex {
     struct flow from_a, from_b;
     const struct duplex_limits *limits;
     int64_t moved_last_ms;              /* when a byte or an end last passed */
-    int64_t lingers_since_ms;           /* the same, or when bytes were last seen to wait */
+    int64_t lingers_since_ms;           /* the same, or when a look last found no silence */
+    bool bytes_waited;                  /* for a slow reader, at the last such look */
     struct rate rate;                   /* of both flows together */
 };
 
-/* The flow that goes on after the other has ended, or NULL. */
-static const struct flow *half_open(const struct duplex *duplex)
+static bool half_open(const struct duplex *duplex)
 {
-    if (duplex->from_a.ended == duplex->from_b.ended)
-        return NULL;
-    return duplex->from_a.ended ? &duplex->from_b : &duplex->from_a;
+    return duplex->from_a.ended != duplex->from_b.ended;
 }
 
 static int64_t deadline(const struct duplex *duplex)
@@ -61,8 +59,20 @@ static int64_t deadline(const struct duplex *duplex)
     return deadline_ms;
 }
 
-/* Whether a deadline has passed that ends the relay, and which. Bytes that wait
- * for a slow reader are no silence. */
+/* Whether nobody had anything to do for the linger time. Bytes that wait for a slow
+ * reader are no silence, whichever way they go: also of the direction that has
+ * ended, they may be in a socket's buffer still. Nothing tells when the last of
+ * them leaves, so that from the next look on a new linger time begins. */
+static bool lingered(struct duplex *duplex, int64_t now_ms)
+{
+    bool waited_before = duplex->bytes_waited;
+
+    duplex->lingers_since_ms = now_ms;
+    duplex->bytes_waited = !flow_is_silent(&duplex->from_a) || !flow_is_silent(&duplex->from_b);
+    return !duplex->bytes_waited && !waited_before;
+}
+
+/* Whether a deadline has passed that ends the relay, and which. */
 static bool timed_out(struct duplex *duplex, enum duplex_end *end)
 {
     int64_t now_ms = clock_ms();
@@ -74,12 +84,8 @@ static bool timed_out(struct duplex *duplex, enum duplex_end *end)
     if (duplex->limits->idle_ms && now_ms >= duplex->moved_last_ms + duplex->limits->idle_ms)
         return true;
     *end = DUPLEX_LINGERED;
-    if (!half_open(duplex) || now_ms < duplex->lingers_since_ms + duplex->limits->linger_ms)
-        return false;
-    if (flow_is_silent(half_open(duplex)))
-        return true;
-    duplex->lingers_since_ms = now_ms;
-    return false;
+    return half_open(duplex) && now_ms >= duplex->lingers_since_ms + duplex->limits->linger_ms &&
+           lingered(duplex, now_ms);
 }
 
 static uint64_t progress(const struct duplex *duplex)

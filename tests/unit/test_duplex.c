@@ -234,6 +234,65 @@ static void bytes_that_wait_for_a_slow_reader_are_no_silence(void)
     CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
 }
 
+static bool end_was_passed_on(void *unused)
+{
+    struct tcp_info info;
+    socklen_t length = sizeof info;
+
+    (void)unused;
+    return getsockopt(relayed.b, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+           info.tcpi_state == TCP_FIN_WAIT1;
+}
+
+/* All that the left sent, and its end, is in the socket's buffer for the right,
+ * which does not read: the relay itself has nothing left to do. */
+static void stall_with_bytes_in_the_socket(int64_t linger_ms)
+{
+    static char block[200 * 1000];
+    int small = 32 * 1024;
+
+    start(linger_ms, 0);
+    setsockopt(right, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    CU_ASSERT_EQUAL(send(left, block, sizeof block, 0), sizeof block);
+    shutdown(left, SHUT_WR);
+    CU_ASSERT_TRUE(comes_true(end_was_passed_on, NULL));
+}
+
+static void read_everything(void)
+{
+    static char block[65536];
+    ssize_t received;
+    size_t got = 0;
+
+    while ((received = recv(right, block, sizeof block, 0)) > 0)
+        got += (size_t)received;
+    CU_ASSERT_EQUAL(received, 0);
+    CU_ASSERT_EQUAL(got, 200 * 1000);
+}
+
+static void bytes_in_a_socket_for_a_slow_reader_are_no_silence_either(void)
+{
+    stall_with_bytes_in_the_socket(100);
+    usleep(400 * 1000);
+    read_everything();
+    shutdown(right, SHUT_WR);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+}
+
+static void a_slow_reader_has_the_whole_linger_time_for_its_answer(void)
+{
+    char bytes[16];
+
+    stall_with_bytes_in_the_socket(400);
+    usleep(700 * 1000);                 /* bytes were seen to wait after 400 ms */
+    read_everything();
+    usleep(250 * 1000);
+    CU_ASSERT_EQUAL(send(right, "answer", 6, MSG_NOSIGNAL), 6);
+    shutdown(right, SHUT_WR);
+    CU_ASSERT_EQUAL(read_all(left, bytes, sizeof bytes), 6);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+}
+
 static void a_slow_reader_costs_no_processor_time_and_no_time_limit(void)
 {
     struct timespec before, after;
@@ -483,6 +542,8 @@ int main(void)
         TEST(one_end_and_silence_is_cut_after_the_linger_time),
         TEST(bytes_that_still_flow_keep_a_half_closed_stream_alive),
         TEST(bytes_that_wait_for_a_slow_reader_are_no_silence),
+        TEST(bytes_in_a_socket_for_a_slow_reader_are_no_silence_either),
+        TEST(a_slow_reader_has_the_whole_linger_time_for_its_answer),
         TEST(a_slow_reader_costs_no_processor_time_and_no_time_limit),
         TEST(silence_is_cut_after_the_idle_time_if_there_is_one),
         TEST(a_relay_that_is_asked_to_stop_resets_both_sides),
