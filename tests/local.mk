@@ -59,3 +59,4 @@ tests_unit_test_users_LDADD = rpc/librpc.la $(CRYPT_LIBS) $(unit_libs)
 
 include tests/e2e/local.mk
 include tests/bench/local.mk
+include tests/model/local.mk
