@@ -30,6 +30,8 @@ import unittest
 import urllib.parse
 import xmlrpc.client
 
+from pattern import Pattern  # noqa: F401, for the tests
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SRCDIR = os.path.abspath(os.environ.get("SRCDIR") or os.path.join(HERE, "..", ".."))
 TUNNELD = os.path.abspath(os.environ.get("TRISTERO_TUNNELD")
@@ -395,6 +397,53 @@ class Program:
         self._last_errors = self.errors()
         self._errors.close()
         refuse_sanitizer_reports(self._last_errors, self.name)
+
+
+class Peer(Program):
+    """One end of a tunnel, or a caller, as a process that can be frozen and
+    killed: see peer.py for what it can be told."""
+
+    def __init__(self, address, receive_buffer=0):
+        super().__init__([sys.executable, "-B", os.path.join(HERE, "peer.py"), address[0],
+                          str(address[1]), str(receive_buffer)], stdin=subprocess.PIPE)
+        self.expect("connected")
+
+    def tell(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def expect(self, *answers, timeout_s=WAIT_S):
+        """It must say these next, in whatever order."""
+        said = [self.line(timeout_s) for _ in answers]
+        if sorted(said) != sorted(answers):
+            raise AssertionError(f"the peer said {said} instead of {answers}: {self.errors()}")
+
+    def freeze(self):
+        self.signal(signal.SIGSTOP)
+        wait_until(self._is_stopped, "the peer stands still")
+
+    def thaw(self):
+        self.signal(signal.SIGCONT)
+
+    def kill(self):
+        """Nothing is left of it when this returns."""
+        self.process.kill()
+        self.process.wait()
+
+    def _is_stopped(self):
+        tasks = f"/proc/{self.pid}/task"
+        for task in os.listdir(tasks):
+            with open(f"{tasks}/{task}/stat", encoding="ascii") as stat:
+                if stat.read().rsplit(")", 1)[1].split()[0] != "T":
+                    return False
+        return True
+
+    def clean_up(self):
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass        # it has gone already, with words unread
+        super().clean_up()
 
 
 class Daemon(Program):

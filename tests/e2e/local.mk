@@ -5,6 +5,7 @@ e2e_tests = \
 	tests/e2e/test_command.py \
 	tests/e2e/test_confinement.py \
 	tests/e2e/test_daemon.py \
+	tests/e2e/test_frozen.py \
 	tests/e2e/test_hidden.py \
 	tests/e2e/test_life.py \
 	tests/e2e/test_limits.py \
@@ -14,6 +15,8 @@ e2e_tests = \
 	tests/e2e/test_rpc.py \
 	tests/e2e/test_service.py \
 	tests/e2e/test_trip.py \
-	tests/e2e/test_users.py
+	tests/e2e/test_users.py \
+	tests/e2e/test_vanished.py
 TESTS += $(e2e_tests)
-EXTRA_DIST += $(e2e_tests) tests/e2e/confined.py tests/e2e/harness.py tools/packages
+EXTRA_DIST += $(e2e_tests) tests/e2e/confined.py tests/e2e/harness.py tests/e2e/pattern.py tests/e2e/peer.py \
+	tools/packages
