@@ -58,5 +58,6 @@ tests_unit_test_users_CFLAGS = $(unit_cflags)
 tests_unit_test_users_LDADD = rpc/librpc.la $(CRYPT_LIBS) $(unit_libs)
 
 include tests/e2e/local.mk
+include tests/soak/local.mk
 include tests/bench/local.mk
 include tests/model/local.mk
