@@ -14,6 +14,7 @@ e2e_tests = \
 	tests/e2e/test_reload.py \
 	tests/e2e/test_rpc.py \
 	tests/e2e/test_service.py \
+	tests/e2e/test_signals.py \
 	tests/e2e/test_trip.py \
 	tests/e2e/test_users.py \
 	tests/e2e/test_vanished.py
