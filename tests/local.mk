@@ -61,3 +61,4 @@ include tests/e2e/local.mk
 include tests/soak/local.mk
 include tests/bench/local.mk
 include tests/model/local.mk
+include tests/fuzz/local.mk

@@ -1,0 +1,28 @@
+#include "tests/fuzz/fuzz.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+bool text_is_printable(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (text[i] < ' ' || text[i] > '~')
+            return false;
+    return true;
+}
+
+const char *file_with(const uint8_t *bytes, size_t length)
+{
+    static char path[40];
+    static int file = -1;
+
+    if (file < 0) {
+        file = memfd_create("input", MFD_CLOEXEC);
+        assert(file >= 0);
+        snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    }
+    assert(ftruncate(file, 0) == 0);
+    assert(pwrite(file, bytes, length, 0) == (ssize_t)length);
+    return path;
+}
