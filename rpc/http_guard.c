@@ -93,25 +93,34 @@ static struct piece cut_line(struct piece *rest)
     return line;
 }
 
+static bool is_port(struct piece text)
+{
+    unsigned long port = 0;
+
+    if (text.length == 0 || text.length > 5)
+        return false;
+    for (size_t i = 0; i < text.length; i++) {
+        if (text.text[i] < '0' || text.text[i] > '9')
+            return false;
+        port = port * 10 + (unsigned long)(text.text[i] - '0');
+    }
+    return port >= 1 && port <= UINT16_MAX;
+}
+
 /* The host, in lower case, of HOST or HOST:PORT. Abyss can't do with a colon
- * that no number follows, and takes the last one of an IPv6 address for one. */
+ * that no number follows, nor with port 0, and takes the last colon of an IPv6
+ * address for the port's. */
 static bool host_parse(struct piece authority, char host[URI_HOST_BYTES])
 {
     int taken = uri_host_parse(authority.text, authority.length, host);
-    size_t left;
+    struct piece rest;
 
     if (taken < 0)
         return false;
-    left = authority.length - (size_t)taken;
-    if (left == 0)
+    rest = (struct piece){ authority.text + taken, authority.length - (size_t)taken };
+    if (rest.length == 0)
         return !strchr(host, ':');
-    if (left < 2 || left > 6 || authority.text[taken] != ':')
-        return false;
-    for (size_t i = 1; i < left; i++) {
-        if (authority.text[(size_t)taken + i] < '0' || authority.text[(size_t)taken + i] > '9')
-            return false;
-    }
-    return true;
+    return rest.text[0] == ':' && is_port((struct piece){ rest.text + 1, rest.length - 1 });
 }
 
 /* "http://host:port/RPC2", as a proxy would be asked, means "/RPC2" here. */
