@@ -1,7 +1,7 @@
 /* A call from its XML to the XML of its answer, with a real relay behind it. */
 #include "relay/waker.h"
-#include "rpc/faults.h"
 #include "rpc/methods.h"
+#include "tests/fuzz/answer.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/sockets.h"
 
@@ -57,44 +57,6 @@ static char *with_port(const uint8_t *bytes, size_t length)
     return xml;
 }
 
-static bool is_known_fault(int code)
-{
-    for (enum fault fault = FAULT_MALFORMED_URI; fault <= FAULT_UNKNOWN_METHOD; fault++)
-        if (code == fault_code(fault))
-            return true;
-    return false;
-}
-
-/* One line, but for the ends of line that the library writes. */
-static bool is_plain(const char *xml, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        if (xml[i] != '\r' && xml[i] != '\n' && !text_is_printable(&xml[i], 1))
-            return false;
-    return true;
-}
-
-/* It reads as a response, and its fault is one that doc/protocol.md has. */
-static void check_answer(const char *xml, size_t length)
-{
-    xmlrpc_value *result = NULL;
-    const char *fault_text = NULL;
-    int fault;
-    xmlrpc_env env;
-
-    assert(is_plain(xml, length));
-    xmlrpc_env_init(&env);
-    xmlrpc_parse_response2(&env, xml, length, &result, &fault, &fault_text);
-    assert(!env.fault_occurred);
-    if (fault_text) {
-        assert(is_known_fault(fault));
-        free((void *)fault_text);
-    } else {
-        xmlrpc_DECREF(result);
-    }
-    xmlrpc_env_clean(&env);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
     struct rpc_call call = { .relay = relay, .user = "", .host = "proxy.example" };
@@ -107,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     answer = method_answer(&env, xml, length, &call);
     free(xml);
     assert(answer && !env.fault_occurred);
-    check_answer(xmlrpc_mem_block_contents(answer), xmlrpc_mem_block_size(answer));
+    answer_check(xmlrpc_mem_block_contents(answer), xmlrpc_mem_block_size(answer));
     xmlrpc_mem_block_free(answer);
     xmlrpc_env_clean(&env);
     renew_relay();
