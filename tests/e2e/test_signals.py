@@ -3,6 +3,7 @@
 their lives."""
 
 import random
+import resource
 import signal
 import socket
 import time
@@ -156,4 +157,5 @@ class TheEnd(SignalCase):
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))    # SIGQUIT would leave a file
     harness.main()
