@@ -17,6 +17,7 @@
 enum { ANSWER_BYTES = 1024 * 1024, EMPTY_WITHIN_MS = 5000 };
 
 static struct relay *relay;
+static struct rpc_server *server;
 static uint16_t port;
 
 /* libFuzzer's watch over time would interrupt connect and recv, which have
@@ -30,6 +31,14 @@ static void block_alarm(void)
     assert(pthread_sigmask(SIG_BLOCK, &alarm, NULL) == 0);
 }
 
+/* With all its threads, for ThreadSanitizer to see that none is left. */
+static void stop(void)
+{
+    rpc_server_stop(server);
+    relay_end_all(relay);
+    relay_free(relay);
+}
+
 /* Tunnels go by themselves, at once. */
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -38,7 +47,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         .limits.listener = { .connections = 512, .request_timeout_ms = 10000,
                              .request_bytes = HTTP_BODY_BYTES },
     };
-    struct rpc_server *server;
     struct net_address address;
 
     (void)argc, (void)argv;
@@ -51,7 +59,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     rpc.listen = settings.listen;
     assert(rpc_server_start(&rpc, relay, &server, &address) == 0);
     port = net_address_port(&address);
-    return 0;
+    return atexit(stop);
 }
 
 /* From one address after the other: a connection that the caller ends first
