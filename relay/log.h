@@ -3,8 +3,10 @@
  *
  * Lines name tunnels by id. Addresses of peers come in only through
  * log_address, which hides them unless the operator asked for them. Any
- * thread; a line is one write, so lines never mix. Nothing is logged before
- * log_set_level. */
+ * thread; a line is one write, so lines never mix. Where standard error takes
+ * no more (a full disk, a reader that has stopped), lines are lost and counted,
+ * and the count is the first line that can be written again: logging holds
+ * nobody up for longer than a moment. Nothing is logged before log_set_level. */
 #ifndef RELAY_LOG_H
 #define RELAY_LOG_H
 

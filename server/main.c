@@ -77,7 +77,9 @@ static int set_up_signals(sigset_t *endings)
     err = -pthread_sigmask(SIG_BLOCK, &blocked, NULL);
     if (err)
         return err;
-    if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || signal(SIGHUP, SIG_DFL) == SIG_ERR)
+    /* A log that has grown to the limit of a file's size is no reason to die. */
+    if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || signal(SIGXFSZ, SIG_IGN) == SIG_ERR ||
+        signal(SIGHUP, SIG_DFL) == SIG_ERR)
         return -errno;
     return 0;
 }
@@ -141,14 +143,20 @@ static void log_limits(const struct config *config)
 }
 
 /* A library that prints later would write to whoever reads the announcement, and
- * wait for ever once nobody does. */
-static int silence_standard_output(void)
+ * wait for ever once nobody does: from here on nobody has standard output. What
+ * it was, or a negative errno. */
+static int take_standard_output(void)
 {
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    int err = null < 0 || dup2(null, STDOUT_FILENO) < 0 ? -errno : 0;
+    int output = null < 0 ? -1 : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    int err = output < 0 || dup2(null, STDOUT_FILENO) < 0 ? -errno : 0;
 
     if (null >= 0)
         close(null);
+    if (!err)
+        return output;
+    if (output >= 0)
+        close(output);
     return err;
 }
 
@@ -169,19 +177,20 @@ static void notify(const char *format, ...)
         log_write(LOG_WARNING, "can't notify the service manager: %s", strerror(-sent));
 }
 
+/* Once it is announced, nothing keeps the service from serving. */
 static int announce(const struct net_address *address)
 {
     char text[NET_ADDRESS_TEXT_BYTES];
-    int err;
+    int output = take_standard_output();
+    int err = output < 0 ? output : 0;
 
     net_address_format(address, text);
-    if (printf("serving http://%s/RPC2\n", text) < 0 || fflush(stdout)) {
-        complain("can't write to standard output: %s", strerror(errno));
-        return -EIO;
-    }
-    err = silence_standard_output();
+    if (!err && dprintf(output, "serving http://%s/RPC2\n", text) < 0)
+        err = -errno;
+    if (output >= 0)
+        close(output);
     if (err)
-        complain("can't open /dev/null: %s", strerror(-err));
+        complain("can't write to standard output: %s", strerror(-err));
     else
         notify("READY=1\nSTATUS=serving http://%s/RPC2", text);
     return err;
@@ -353,10 +362,12 @@ int main(int argc, char **argv)
     char error[CONFIG_ERROR_BYTES];
     struct service service = { .argc = argc, .argv = argv };
     enum config_wish wish;
-    int err;
+    int err = hold_standard_streams();
 
-    if (hold_standard_streams())
+    if (err) {
+        complain("can't open /dev/null: %s", strerror(-err));
         return EXIT_FAILURE;
+    }
     err = confine_process();
     if (err) {
         complain("can't confine itself: %s", strerror(-err));

@@ -469,7 +469,7 @@ class Daemon(Program):
                 self.url = self.url_of(user)
             with rpc(self.url) as proxy:
                 proxy.system.listMethods()
-            self.start_counts = wait_until(self._steady_counts, "the daemon is at rest")
+            self.start_counts = wait_until(self.steady_counts, "the daemon is at rest")
         except BaseException:
             self.clean_up()
             raise
@@ -488,7 +488,7 @@ class Daemon(Program):
                 "descriptors": len(os.listdir(f"/proc/{self.pid}/fd")),
                 "listening ports": len(set(self.ports.listening()) - self._others)}
 
-    def _steady_counts(self):
+    def steady_counts(self):
         before = self.counts()
         time.sleep(0.1)
         return before if before == self.counts() else None

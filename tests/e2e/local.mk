@@ -5,6 +5,7 @@ e2e_tests = \
 	tests/e2e/test_command.py \
 	tests/e2e/test_confinement.py \
 	tests/e2e/test_daemon.py \
+	tests/e2e/test_exhaustion.py \
 	tests/e2e/test_frozen.py \
 	tests/e2e/test_hidden.py \
 	tests/e2e/test_life.py \
