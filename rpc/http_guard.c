@@ -107,9 +107,7 @@ static bool is_port(struct piece text)
     return port >= 1 && port <= UINT16_MAX;
 }
 
-/* The host, in lower case, of HOST or HOST:PORT. Abyss can't do with a colon
- * that no number follows, nor with port 0, and takes the last colon of an IPv6
- * address for the port's. */
+/* The host, in lower case, of HOST or HOST:PORT. */
 static bool host_parse(struct piece authority, char host[URI_HOST_BYTES])
 {
     int taken = uri_host_parse(authority.text, authority.length, host);
@@ -290,10 +288,10 @@ static bool check_line(struct piece line, struct fields *fields, struct http_req
         well_formed = is_name_character((unsigned char)name.text[i]);
     for (size_t i = 0; well_formed && i < value.length; i++)
         well_formed = (unsigned char)value.text[i] >= ' ' || value.text[i] == '\t';
-    /* Abyss keeps blanks at the end for a part of the value. */
+    /* Some keep blanks at the end for a part of the value. */
     if (well_formed && is_blank(line.text[line.length - 1]) && trim(value).length)
         return refuse(request, 400, "expected no blank at the end of \"%s\"", show(line).text);
-    /* Abyss takes "Name:value" for a name without a colon. */
+    /* Some take "Name:value" for a name without a colon. */
     if (well_formed && value.length && value.text[0] != ' ' && value.text[0] != '\t')
         return refuse(request, 400, "expected a space after the colon in \"%s\"", show(line).text);
     if (!well_formed)
@@ -339,7 +337,7 @@ static bool check_header(struct piece header, struct fields *fields, struct http
     return true;
 }
 
-/* Robust servers pass over empty lines before a request, and so does Abyss. */
+/* Robust servers pass over empty lines before a request. */
 static size_t empty_lines(const char *bytes, size_t length)
 {
     size_t skipped = 0;
@@ -369,8 +367,9 @@ enum http_verdict http_guard_look(const char *bytes, size_t length, struct http_
         return HTTP_INCOMPLETE;
     if (!check_header((struct piece){ bytes + skipped, header_bytes }, &fields, request))
         return HTTP_REFUSED;
+    request->header_bytes = skipped + header_bytes;
     request->body_bytes = fields.body_bytes;
-    request->bytes = skipped + header_bytes + fields.body_bytes;
+    request->bytes = request->header_bytes + fields.body_bytes;
     return length >= request->bytes ? HTTP_COMPLETE : HTTP_INCOMPLETE;
 }
 
@@ -396,6 +395,16 @@ static const char *status_text(int status)
             return texts[i].text;
     }
     return "Error";
+}
+
+size_t http_answer_header_write(size_t xml_bytes, char text[HTTP_ANSWER_HEADER_BYTES])
+{
+    return (size_t)snprintf(text, HTTP_ANSWER_HEADER_BYTES,
+                            "HTTP/1.1 200 OK\r\n"
+                            "Content-Type: text/xml; charset=utf-8\r\n"
+                            "Content-Length: %zu\r\n"
+                            "Connection: close\r\n\r\n",
+                            xml_bytes);
 }
 
 size_t http_refusal_write(const struct http_refusal *refusal, char text[HTTP_REFUSAL_BYTES])

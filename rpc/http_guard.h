@@ -1,6 +1,6 @@
-/* http_guard: looks at a whole HTTP request before Abyss does.
+/* http_guard: which HTTP requests are calls, and how they are answered.
  *
- * Only what the library reads well gets through: one POST to /RPC2 or /, a
+ * Only what nobody reads in two ways gets through: one POST to /RPC2 or /, a
  * small header, one plain Content-Length, an XML content type. Whatever else
  * comes is refused with a status and a sentence. A browser can't send an XML
  * content type to another site without asking first, so web pages can't open
@@ -15,10 +15,11 @@
 #include <stddef.h>
 
 enum {
-    HTTP_HEADER_BYTES = 4000,           /* Abyss 1.33.14 reads headers into 4096 */
+    HTTP_HEADER_BYTES = 4000,
     HTTP_BODY_BYTES = 64 * 1024,
     HTTP_REQUEST_BYTES = HTTP_HEADER_BYTES + HTTP_BODY_BYTES,
     HTTP_REFUSAL_BYTES = 600,
+    HTTP_ANSWER_HEADER_BYTES = 200,
     HTTP_FORWARDED_BYTES = 64           /* an address, maybe with a port, and a NUL */
 };
 
@@ -26,6 +27,7 @@ enum http_verdict { HTTP_INCOMPLETE, HTTP_COMPLETE, HTTP_REFUSED };
 
 struct http_request {
     size_t bytes;                       /* header and body; 0 until the header is complete */
+    size_t header_bytes;                /* of these, the ones before the body */
     bool expects_continue;              /* the client waits for a 100 before it sends the body */
     size_t body_bytes;
     char forwarded_for[HTTP_FORWARDED_BYTES];   /* the last of X-Forwarded-For; "" without one */
@@ -46,6 +48,9 @@ struct http_refusal {
     int retry_after_s;                  /* 0: nothing is said of that */
     const char *reason;                 /* one sentence */
 };
+
+/* Writes what comes before the XML of an answer to a call; its length. */
+size_t http_answer_header_write(size_t xml_bytes, char text[HTTP_ANSWER_HEADER_BYTES]);
 
 /* Writes the whole answer; its length. */
 size_t http_refusal_write(const struct http_refusal *refusal, char text[HTTP_REFUSAL_BYTES]);

@@ -112,7 +112,8 @@ static void connection_refuse(struct listener *listener, struct connection *conn
     size_t length = http_refusal_write(&refusal, answer);
 
     log_refusal(listener, connection, status, reason);
-    if (send(connection->socket, answer, length, MSG_NOSIGNAL) != (ssize_t)length ||
+    if (TEMP_FAILURE_RETRY(send(connection->socket, answer, length, MSG_NOSIGNAL)) !=
+            (ssize_t)length ||
         shutdown(connection->socket, SHUT_WR) < 0) {
         connection_close(listener, connection);
         return;
@@ -209,8 +210,9 @@ static void connection_look(struct listener *listener, struct connection *connec
 
     if (!has_ended && !enough_has_arrived(connection))
         return;
-    received = recv(connection->socket, listener->bytes, sizeof listener->bytes, MSG_PEEK);
-    if (received < 0 && (errno == EAGAIN || errno == EINTR))
+    received = TEMP_FAILURE_RETRY(
+        recv(connection->socket, listener->bytes, sizeof listener->bytes, MSG_PEEK));
+    if (received < 0 && errno == EAGAIN)
         return;
     if (received <= 0) {
         connection_close(listener, connection);

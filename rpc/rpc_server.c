@@ -9,24 +9,26 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <unistd.h>
-#include <xmlrpc-c/abyss.h>
-#include <xmlrpc-c/server_abyss.h>
+#include <xmlrpc-c/base.h>
 
 enum {
     WORKERS = 4,
     WORKER_STACK_BYTES = 1024 * 1024,   /* a parsed document is freed recursively */
     SEND_BUFFER_BYTES = 200 * 1024,     /* the largest answer fits, and nobody is waited for */
     SEND_TIMEOUT_S = 5,                 /* should it not */
-    UNREAD_BYTES_MAX = 1024 * 1024      /* of a caller that does not stop sending */
+    UNREAD_BYTES_MAX = 1024 * 1024,     /* of a caller that does not stop sending */
+    ANSWER_MEMORY_BYTES = 32 * 1024,    /* more than most calls need, and for each byte of XML */
+    XML_MEMORY_FACTOR = 64              /* what a tree of the smallest elements takes */
 };
 
 struct job {
@@ -39,11 +41,10 @@ TAILQ_HEAD(jobs, job);
 struct rpc_server {
     struct relay *relay;
     char host[URI_HOST_BYTES];          /* "": as the caller addressed the proxy */
-    TServer abyss;
     struct listener *listener;
     struct gate *gate;
     struct address_table *opens;        /* a token: an openTunnel */
-    atomic_size_t opens_per_minute;       /* 0: any number */
+    atomic_size_t opens_per_minute;     /* 0: any number */
     pthread_t workers[WORKERS];
     size_t worker_count;
 
@@ -53,52 +54,16 @@ struct rpc_server {
     bool stopping;                      /* guarded by lock */
 };
 
-/* Abyss's own description of a peer has no room for an IPv6 address; the job
- * takes its place, and finds its way to the call. */
-static void process_call(xmlrpc_env *env, void *argument, const char *xml, size_t length,
-                         TSession *session, xmlrpc_mem_block **answer)
-{
-    struct rpc_server *server = argument;
-    struct rpc_call call = {
-        .relay = server->relay,
-        .opens = server->opens,
-        .opens_per_minute = atomic_load(&server->opens_per_minute),
-    };
-    char local_host[NET_ADDRESS_TEXT_BYTES];
-    struct net_address local;
-    struct job *job;
-    void *info;
-
-    SessionGetChannelInfo(session, &info);
-    job = info;
-    call.caller = job->ready.peer;
-    call.user = job->ready.user;
-    if (server->host[0]) {
-        call.host = server->host;
-    } else if (job->ready.request.host[0]) {
-        call.host = job->ready.request.host;
-    } else if (net_address_of_socket(job->ready.socket, &local) == 0) {
-        net_address_format_host(&local, local_host);
-        call.host = local_host;
-    } else {
-        xmlrpc_faultf(env, "the caller is gone");
-        return;
-    }
-    *answer = method_answer(env, xml, length, &call);
-}
-
-/* Abyss sends a header field at a time; the cork makes one packet of them. */
-static int prepare_for_abyss(int socket)
+/* The answer is sent at once, and waited for as long as this. */
+static int prepare_to_answer(int socket)
 {
     struct timeval timeout = { .tv_sec = SEND_TIMEOUT_S };
     int bytes = SEND_BUFFER_BYTES;
-    int on = 1;
     int flags = fcntl(socket, F_GETFL);
 
     if (flags < 0 || fcntl(socket, F_SETFL, flags & ~O_NONBLOCK) < 0 ||
         setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) < 0 ||
-        setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0 ||
-        setsockopt(socket, IPPROTO_TCP, TCP_CORK, &on, sizeof on) < 0)
+        setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0)
         return -errno;
     return 0;
 }
@@ -119,34 +84,128 @@ static void finish_and_close(int socket)
     close(socket);
 }
 
-static void log_and_free(const char *what, const char *error)
+/* Best effort: if it does not fit into the empty buffer, the caller is gone. */
+static void send_refusal(int socket, const struct http_refusal *refusal)
 {
-    log_write(LOG_ERROR, "%s: %s", what, error);
-    free((void *)error);
+    char answer[HTTP_REFUSAL_BYTES];
+    size_t length = http_refusal_write(refusal, answer);
+
+    (void)!TEMP_FAILURE_RETRY(send(socket, answer, length, MSG_NOSIGNAL));
 }
 
-static void carry_out(struct rpc_server *server, struct job *job)
+/* The host in the URIs for a caller. room: for one that is not written down
+ * elsewhere. NULL: the caller is gone. */
+static const char *host_for(const struct rpc_server *server, const struct job *job,
+                            char room[NET_ADDRESS_TEXT_BYTES])
 {
-    int socket = job->ready.socket;
-    struct abyss_unix_chaninfo *not_used;
-    const char *error;
-    TChannel *channel;
+    struct net_address local;
 
-    if (prepare_for_abyss(socket) < 0) {        /* the caller is gone already */
+    if (server->host[0])
+        return server->host;
+    if (job->ready.request.host[0])
+        return job->ready.request.host;
+    if (net_address_of_socket(job->ready.socket, &local) < 0)
+        return NULL;
+    net_address_format_host(&local, room);
+    return room;
+}
+
+/* Of what has arrived already: there is nothing to wait for. */
+static int receive_request(int socket, char *bytes, size_t count)
+{
+    while (count) {
+        ssize_t received = recv(socket, bytes, count, MSG_DONTWAIT);
+
+        if (received < 0 && errno == EINTR)
+            continue;
+        if (received <= 0)
+            return received ? -errno : -ECONNRESET;
+        bytes += received;
+        count -= (size_t)received;
+    }
+    return 0;
+}
+
+/* One call, so that the time for all of it is bounded. Of an answer that is cut
+ * the header tells that more was due. */
+static int send_answer(int socket, const xmlrpc_mem_block *xml)
+{
+    char header[HTTP_ANSWER_HEADER_BYTES];
+    size_t length = xmlrpc_mem_block_size(xml);
+    struct iovec parts[2] = {
+        { .iov_base = header, .iov_len = http_answer_header_write(length, header) },
+        { .iov_base = xmlrpc_mem_block_contents(xml), .iov_len = length },
+    };
+    struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+
+    return TEMP_FAILURE_RETRY(sendmsg(socket, &message, MSG_NOSIGNAL)) < 0 ? -errno : 0;
+}
+
+/* xmlrpc-c 1.33.14 can do with one piece of memory that it does not get, but
+ * crashes when it gets none to say so in. So what it may need is asked for
+ * first, where a refusal does no harm. What is freed stays with the thread. */
+static bool memory_suffices(size_t xml_bytes)
+{
+    void *volatile room = malloc(ANSWER_MEMORY_BYTES + XML_MEMORY_FACTOR * xml_bytes);
+
+    free(room);
+    return room;
+}
+
+/* 0 when the call was answered, or -ENOMEM, or another negative errno when the
+ * caller is gone. request: room for all of it. */
+static int answer_call(struct rpc_server *server, const struct job *job, char *request)
+{
+    size_t header_bytes = job->ready.request.header_bytes;
+    size_t bytes = job->ready.request.bytes;
+    char local_host[NET_ADDRESS_TEXT_BYTES];
+    struct rpc_call call = {
+        .relay = server->relay,
+        .opens = server->opens,
+        .opens_per_minute = atomic_load(&server->opens_per_minute),
+        .caller = job->ready.peer,
+        .user = job->ready.user,
+        .host = host_for(server, job, local_host),
+    };
+    xmlrpc_mem_block *xml;
+    xmlrpc_env env;
+    int err = call.host ? receive_request(job->ready.socket, request, bytes) : -ENOTCONN;
+
+    if (err)
+        return err;
+    if (!memory_suffices(bytes - header_bytes))
+        return -ENOMEM;
+    xmlrpc_env_init(&env);
+    xml = method_answer(&env, request + header_bytes, bytes - header_bytes, &call);
+    xmlrpc_env_clean(&env);
+    if (!xml)
+        return -ENOMEM;
+    err = send_answer(job->ready.socket, xml);
+    xmlrpc_mem_block_free(xml);
+    return err;
+}
+
+static void carry_out(struct rpc_server *server, const struct job *job)
+{
+    static const struct http_refusal no_memory = {
+        .status = 503, .retry_after_s = 1,
+        .reason = "this service is out of memory; try again soon",
+    };
+    int socket = job->ready.socket;
+    char *request;
+    int err;
+
+    if (prepare_to_answer(socket) < 0) {        /* the caller is gone already */
         close(socket);
         return;
     }
-    ChannelUnixCreateFd(socket, &channel, &not_used, &error);
-    if (error) {
-        log_and_free("a call could not be answered", error);
-        close(socket);
-        return;
+    request = malloc(job->ready.request.bytes);
+    err = request ? answer_call(server, job, request) : -ENOMEM;
+    free(request);
+    if (err == -ENOMEM) {
+        log_write(LOG_ERROR, "a call could not be answered: out of memory");
+        send_refusal(socket, &no_memory);
     }
-    ServerRunChannel(&server->abyss, channel, job, &error);
-    if (error)
-        log_and_free("a call could not be answered", error);
-    ChannelDestroy(channel);
-    free(not_used);
     finish_and_close(socket);
 }
 
@@ -200,57 +259,10 @@ static void refuse(const struct ready_request *ready, const struct http_refusal 
                    void *context)
 {
     struct rpc_server *server = context;
-    char answer[HTTP_REFUSAL_BYTES];
 
-    /* Best effort: if it does not fit into the empty buffer, the caller is gone. */
-    (void)!send(ready->socket, answer, http_refusal_write(refusal, answer), MSG_NOSIGNAL);
+    send_refusal(ready->socket, refusal);
     finish_and_close(ready->socket);
     listener_done(server->listener);
-}
-
-static int serve_path(struct rpc_server *server, const char *path)
-{
-    xmlrpc_server_abyss_handler_parms parameters = {
-        .xml_processor = process_call,
-        .xml_processor_arg = server,
-        .uri_path = path,
-    };
-    xmlrpc_env env;
-    int err;
-
-    xmlrpc_env_init(&env);
-    xmlrpc_server_abyss_set_handler3(&env, &server->abyss, &parameters, XMLRPC_AHPSIZE(uri_path));
-    err = env.fault_occurred ? -ENOMEM : 0;
-    xmlrpc_env_clean(&env);
-    return err;
-}
-
-/* Abyss gets its connections from our workers, so its own limits on their
- * number and its waits have nothing to do. */
-static int abyss_start(struct rpc_server *server)
-{
-    const char *error;
-    int err;
-
-    AbyssInit(&error);
-    if (error) {
-        log_and_free("Abyss could not be set up", error);
-        return -ENOMEM;
-    }
-    if (!ServerCreateNoAccept(&server->abyss, NULL, NULL, NULL)) {
-        AbyssTerm();
-        return -ENOMEM;
-    }
-    ServerSetAdvertise(&server->abyss, 0);
-    xmlrpc_limit_set(XMLRPC_XML_SIZE_LIMIT_ID, HTTP_BODY_BYTES);
-    err = serve_path(server, "/RPC2");
-    if (!err)
-        err = serve_path(server, "/");
-    if (!err)
-        return 0;
-    ServerFree(&server->abyss);
-    AbyssTerm();
-    return err;
 }
 
 static int workers_start(struct rpc_server *server)
@@ -302,7 +314,11 @@ static int threads_start(struct rpc_server *server, const struct rpc_settings *s
     int err;
 
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    err = -pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (err) {
+        users_release(settings->users);
+        return err;
+    }
     err = gate_start(settings->users, &exits, &server->gate);
     if (err)
         goto out;
@@ -319,12 +335,6 @@ static int threads_start(struct rpc_server *server, const struct rpc_settings *s
 out:
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return err;
-}
-
-static void abyss_stop(struct rpc_server *server)
-{
-    ServerFree(&server->abyss);
-    AbyssTerm();
 }
 
 static void server_free(struct rpc_server *server)
@@ -367,16 +377,14 @@ int rpc_server_start(const struct rpc_settings *settings, struct relay *relay,
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
     err = opens_limit(server, settings->limits.opens_per_minute);
-    if (!err)
-        err = abyss_start(server);
     if (err) {
         users_release(settings->users);
         server_free(server);
         return err;
     }
+    xmlrpc_limit_set(XMLRPC_XML_SIZE_LIMIT_ID, HTTP_BODY_BYTES);
     err = threads_start(server, settings, address);
     if (err) {
-        abyss_stop(server);
         server_free(server);
         return err;
     }
@@ -398,7 +406,6 @@ void rpc_server_change_limits(struct rpc_server *server, const struct rpc_limits
 void rpc_server_stop(struct rpc_server *server)
 {
     threads_stop(server);
-    abyss_stop(server);
     server_free(server);
     refusals_log_rest();
 }

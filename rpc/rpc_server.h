@@ -1,9 +1,8 @@
 /* rpc_server: the proxy's XML-RPC front, at /RPC2 and /.
  *
  * One thread accepts connections and waits for requests, without ever being
- * held up by a slow one; a few workers carry out the calls, on xmlrpc-c's
- * Abyss server. Start and stop from one thread, one server in a process at a
- * time. */
+ * held up by a slow one; a few workers carry out the calls and answer them.
+ * Start and stop from one thread, one server in a process at a time. */
 #ifndef RPC_RPC_SERVER_H
 #define RPC_RPC_SERVER_H
 
