@@ -3,6 +3,7 @@ AM_TESTS_ENVIRONMENT = \
 	export TRISTERO_TUNNELD='$(abs_top_builddir)/tristero-tunneld' \
 	TRISTERO_TUNNEL='$(abs_top_builddir)/tristero-tunnel' \
 	TRISTERO_UNIT='$(abs_top_builddir)/server/tristero-tunneld.service' \
+	FAULT_SHIM='$(abs_top_builddir)/tests/faults/.libs/shim.so' \
 	SRCDIR='$(abs_top_srcdir)' PERL='$(PERL)' PYTHONDONTWRITEBYTECODE=1;
 TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = $(PYTHON3)
