@@ -1,5 +1,5 @@
 /* A connection to the proxy, from the bytes that a caller sends to those that it
- * gets: listener, guard, gate, Abyss and the call behind them. */
+ * gets: listener, guard, gate, worker and the call behind them. */
 #include "relay/waker.h"
 #include "rpc/http_guard.h"
 #include "rpc/rpc_server.h"

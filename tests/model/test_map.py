@@ -17,7 +17,7 @@ OTHERWISE = {
     "tunnel_accept": "a connection that can't be prepared is gone at once in the model",
     "party_accept": "the model's stranger is closed as such, not as a party's socket",
     "waker_poll": "the model's wait includes poll_once",
-    "worker": "the model's worker makes the call that Abyss would make",
+    "worker": "the model's worker makes the call that arrives",
     "serve": "the model takes both orders of stopping",
     "relay_free": "the model checks there what must be so by then",
 }

@@ -28,6 +28,21 @@ static void a_complete_call_is_let_through(void)
     CU_ASSERT_STRING_EQUAL(request.host, "::1");
 }
 
+static void blanks_around_a_value_are_free(void)
+{
+    CU_ASSERT_EQUAL(look("POST /RPC2 HTTP/1.1\r\nHost:proxy\r\nContent-Type:\t text/xml \r\n"
+                         "Content-Length:3 \t\r\n\r\nabc"), HTTP_COMPLETE);
+    CU_ASSERT_STRING_EQUAL(request.host, "proxy");
+}
+
+static void an_ip6_host_needs_no_port(void)
+{
+    CU_ASSERT_EQUAL(look("POST http://[::1]/RPC2 HTTP/1.1\r\nHost: [2001:DB8::1]\r\n"
+                         "Content-Type: text/xml\r\nContent-Length: 3\r\n\r\nabc"),
+                    HTTP_COMPLETE);
+    CU_ASSERT_STRING_EQUAL(request.host, "2001:db8::1");
+}
+
 static void every_cut_of_a_call_is_incomplete(void)
 {
     static const char call[] = "POST /RPC2 HTTP/1.1\r\n" FIELDS "Content-Length: 3\r\n\r\nabc";
@@ -153,11 +168,8 @@ static void what_is_no_call_is_refused_with_its_status(void)
         { 404, "POST HTTP://proxy/RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
         { 404, "POST http://user:word@proxy/RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
         { 404, "POST http://proxy:99999999999/RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
-        { 404, "POST http://[::1]/RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
         { 405, "\r\rPOST /RPC2 HTTP/1.1\r\n" FIELDS "Content-Length: 3\r\n\r\nabc" },
-        { 400, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Content-Length: 3 \r\n\r\nabc" },
         { 400, "POST /RPC2 HTTP/1.1\r\nHost: a:\r\n\r\n" },
-        { 400, "POST /RPC2 HTTP/1.1\r\nHost: [::1]\r\n\r\n" },
         { 411, "POST /RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
         { 411, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Transfer-Encoding: chunked\r\n\r\n" },
         { 411, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Content-Length: 3\r\n"
@@ -183,7 +195,6 @@ static void what_is_no_call_is_refused_with_its_status(void)
         { 400, "POST /RPC2 HTTP/1.1\r\nHost: a:65536\r\n\r\n" },
         { 400, "POST /RPC2 HTTP/1.1\r\nHost: a:0000\r\n\r\n" },
         { 404, "POST http://a:0/RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
-        { 400, "POST /RPC2 HTTP/1.1\r\nHost:proxy\r\n\r\n" },
         { 400, "POST /RPC2 HTTP/1.1\r\nHost : proxy\r\n\r\n" },
         { 400, "POST /RPC2 HTTP/1.1\r\n" FIELDS " folded: x\r\n\r\n" },
         { 400, "POST /RPC2 HTTP/1.1\r\n" FIELDS "no colon\r\n\r\n" },
@@ -249,6 +260,8 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         TEST(a_complete_call_is_let_through),
+        TEST(blanks_around_a_value_are_free),
+        TEST(an_ip6_host_needs_no_port),
         TEST(every_cut_of_a_call_is_incomplete),
         TEST(a_client_that_waits_for_100_is_known),
         TEST(name_and_password_are_read),
