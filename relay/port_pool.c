@@ -131,14 +131,19 @@ static void queue_push(struct port_pool *pool, size_t index)
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* For a pair that was popped but could not be tried: its turn is not over. */
-static void queue_push_front(struct port_pool *pool, const struct resting_pair *pair)
+/* For a pair that was popped but could not be tried: its turn is not over. Others
+ * that rested longer may have been put back meanwhile, and stay before it. */
+static void queue_put_back(struct port_pool *pool, const struct resting_pair *pair)
 {
+    size_t place = 0;
+
     pthread_mutex_lock(&pool->lock);
     pool->first = (pool->first + pool->size - 1) % pool->size;
-    *queue_at(pool, 0) = *pair;
+    for (; place < pool->resting && queue_at(pool, place + 1)->rested_ms < pair->rested_ms; place++)
+        *queue_at(pool, place) = *queue_at(pool, place + 1);
+    *queue_at(pool, place) = *pair;
     pool->resting++;
-    pool->rested += pool->rested > 0 || pair->rested_ms <= clock_ms();
+    pool->rested += place < pool->rested;
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -162,7 +167,7 @@ int port_pool_take(struct port_pool *pool, struct port_pair *pair)
         if (!err)
             return 0;
         if (!is_held_by_another(err)) {
-            queue_push_front(pool, &popped);
+            queue_put_back(pool, &popped);
             return err;
         }
         queue_push(pool, popped.index);

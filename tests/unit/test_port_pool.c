@@ -3,8 +3,11 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct net_address loopback;
@@ -121,6 +124,65 @@ static void a_pair_with_a_port_that_another_program_holds_is_passed_over(void)
     port_pool_free(pool);
 }
 
+/* NULL, or the thread's argument if something else came than a lack of descriptors. */
+static void *take_in_vain(void *argument)
+{
+    struct port_pair pair;
+    void *surprised = NULL;
+
+    for (unsigned i = 0; i < 3000; i++) {
+        if (port_pool_take(pool, &pair) != -EMFILE)
+            surprised = argument;
+    }
+    return surprised;
+}
+
+static void take_in_vain_on_threads(void)
+{
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    struct rlimit limit, none_left;
+    void *surprised;
+
+    CU_ASSERT_EQUAL_FATAL(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none_left = (struct rlimit){ .rlim_cur = 0, .rlim_max = limit.rlim_max };
+    CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &none_left), 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[i], NULL, take_in_vain, pool), 0);
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], &surprised);
+        CU_ASSERT_PTR_NULL(surprised);
+    }
+    CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* Which threads meet, and how, is left to chance: one round might see nothing. */
+static void pairs_that_could_not_be_tried_keep_their_order(void)
+{
+    enum { PAIRS = 6, ROUNDS = 10 };
+    const struct timespec few_ms = { .tv_nsec = 3000000 };
+    struct port_pair pairs[PAIRS], again;
+
+    pool_of(PAIRS);
+    for (unsigned i = 0; i < PAIRS; i++)
+        CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &pairs[i]), 0);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < PAIRS; i++) {
+            close_and_give(&pairs[i]);
+            nanosleep(&few_ms, NULL);
+        }
+        take_in_vain_on_threads();
+        for (unsigned i = 0; i < PAIRS; i++) {
+            CU_ASSERT_EQUAL_FATAL(port_pool_take(pool, &again), 0);
+            CU_ASSERT_EQUAL(again.index, pairs[i].index);
+            pairs[i] = again;
+        }
+    }
+    for (unsigned i = 0; i < PAIRS; i++)
+        close_and_give(&pairs[i]);
+    port_pool_free(pool);
+}
+
 static void an_empty_pool_says_so_and_leaks_nothing(void)
 {
     unsigned descriptors = count_descriptors();
@@ -169,6 +231,7 @@ int main(void)
         TEST(pairs_never_used_come_before_those_that_were),
         TEST(rested_pairs_come_in_no_order_that_can_be_guessed),
         TEST(the_pair_that_rested_longest_is_handed_out_first),
+        TEST(pairs_that_could_not_be_tried_keep_their_order),
         TEST(a_pair_with_a_port_that_another_program_holds_is_passed_over),
         TEST(an_empty_pool_says_so_and_leaks_nothing),
         TEST(a_range_holds_whole_pairs),
