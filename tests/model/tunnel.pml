@@ -7,9 +7,16 @@
  *   no descriptor is closed twice, used after its close,
  *     or left open                                    close_descriptor, use, free
  *   a pair is given back once for every time it was taken, and only with all
- *     sockets closed; the one that rested longest is taken first
- *                                                     queue_pop, queue_push, port_pool_give
+ *     sockets closed; none is taken that has not rested while another has, and
+ *     if none has, the one that rested longest        queue_pop, queue_push, port_pool_give
+ *   whoever sees the count of tunnels go down finds the pair
+ *                                                     unreserve
  *   no tunnel is touched once it is freed             touch
+ *   every thread is joined once, and its stack freed after that; nobody waits
+ *     for ever to join one                            pthread_join, thread_stack_free, relay_free
+ *   settings are freed once, after the last of their tunnels and a change, and
+ *     not used after that                             use_settings, free_settings, relay_free
+ *   no opener stays counted                           relay_free
  *   nothing touches the relay once it is freed        pthread_mutex_lock, relay_free
  *   only a transfer that is whole is closed as such   socket_close
  *   every pair that is taken comes back               ltl given_back
@@ -20,38 +27,45 @@
  * and sees that each function of these files is in the model or left out of it
  * by name.
  *
- *   relay/relay.c        reserve unreserve enter_table leave_table tunnel_free
+ *   relay/relay.c        shared_settings_new bury relay_free count_opener reserve
+ *                        unreserve enter_table leave_table end_thread tunnel_free
  *                        tunnel_thread start_thread tunnel_new relay_open_tunnel
- *                        relay_tunnel_address relay_refuse_new
- *                        relay_wait_until_empty relay_end_all relay_free
- *   relay/tunnel.c       tunnel_serve tunnel_accept tunnel_close_listener
+ *                        relay_tunnel_address relay_change_settings
+ *                        relay_refuse_new relay_wait_until_empty relay_end_all
+ *   relay/thread_stack.c thread_stack_new thread_stack_free
+ *   relay/tunnel.c       tunnel_serve tunnel_until_ms tunnel_accept
+ *                        tunnel_close_listener
  *   relay/backend_tcp.c  meeting_deadline party_accept party_attend meeting_wait
  *                        meeting_hold relay_bytes tcp_serve
- *   relay/duplex.c       deadline timed_out move_both duplex_relay duplex_run
- *   relay/port_pool.c    pair_listen queue_pop queue_push queue_push_front
- *                        port_pool_take port_pool_give
+ *   relay/duplex.c       half_open deadline lingered timed_out move_both
+ *                        duplex_relay duplex_run
+ *   relay/port_pool.c    pair_listen queue_at queue_draw queue_pop queue_push
+ *                        queue_put_back port_pool_take port_pool_give
  *   relay/waker.c        waker_own waker_ask waker_poll
  *   relay/socket.c       socket_close socket_reset
  *   rpc/rpc_server.c     worker rpc_server_stop
- *   server/main.c        drain serve
+ *   server/main.c        drain reload heed_signals serve
  *
  * Left out:
  *   relay/relay.c        relay_backend_names backend_find try_to_listen relay_new
- *                        release_pools uris_fill relay_counts relay_settings
- *   relay/tunnel.c       tunnel_admits: a stranger is one that it does not admit
- *   relay/backend_tcp.c  tcp_open party_interest: see revents
- *   relay/duplex.c       interest end_of_error half_open progress duplex_end_text
+ *                        release_pools relay_counts relay_settings
+ *   relay/thread_stack.c guard_bytes
+ *   relay/tunnel.c       fill_uri tunnel_server_uri tunnel_client_uri
+ *                        tunnel_admits: a stranger is one that it does not admit
+ *   relay/backend_tcp.c  meeting_too_late party_interest: see revents
+ *   relay/duplex.c       interest end_of_error progress duplex_end_text
  *   relay/port_pool.c    port_pool_new port_pool_free listen_on port_pool_size
  *                        is_held_by_another port_pool_resting port_pool_index
  *   relay/waker.c        ignore waker_set_up_process clock_ms poll_once
  *
- * Bytes are left out too, with flow.c and the pools of buffers and pipes: they
- * are the thread's own, and the other tests'. Time is: a deadline that has been
+ * Bytes are left out too, with flow.c, rate.c and the pools of buffers and pipes:
+ * they are the thread's own, and the other tests'. Of tally.c, how many are
+ * counted is left. Time is left out: a deadline that has been
  * set may pass at any moment. A section under a lock is one step, unless it
  * looks at what others change without the lock. */
 
 #ifndef PAIRS
-#define PAIRS 2                         /* port pairs */
+#define PAIRS 2                         /* port pairs: one or two */
 #endif
 #ifndef TUNNELS
 #define TUNNELS 2                       /* calls of openTunnel, by two workers */
@@ -63,8 +77,10 @@
 #define MISHAPS 1                       /* at most; see mishap */
 #endif
 /* Further macros that make a model of one size or another: LOOK_UP, with calls
- * of getTunnelAddress; NO_SHUTDOWN; IDLE_TIMEOUT; CLOCK, for liveness; STRANGERS; BRIEF, in
- * which a tunnel's service is a single wait. FAULT_...: what must be found. */
+ * of getTunnelAddress; NO_SHUTDOWN; RELOAD, with a change of settings before the
+ * shutdown; USED_BEFORE, with pairs that have not rested yet; IDLE_TIMEOUT;
+ * LIFETIME; CLOCK, for liveness; STRANGERS; BRIEF, in which a tunnel's service is a
+ * single wait. FAULT_...: what must be found. */
 
 #define NONE 255
 #define SERVER 0
@@ -76,6 +92,7 @@ mtype = { QUIET, CONNECTION, STRANGER, END, RESET };    /* what happened on a so
 mtype = { FINISHED, CUT };                              /* how duplex_run ended */
 mtype = { OK, HELD, NO_DESCRIPTOR };                    /* what pair_listen returns */
 mtype = { NOT_SERVING, MEETING, RELAYING };
+mtype = { NO_THREAD, RUNNING, OVER, JOINED };
 
 /* --- the world */
 
@@ -96,6 +113,7 @@ bool has_listener[TUNNELS * 2];         /* the variable is not -1 */
 bool has_socket[TUNNELS * 2];
 bool ended[TUNNELS * 2];                /* the end of that side's stream was seen */
 bool paused[TUNNELS];                   /* accept_again_ms lies ahead */
+byte settings_of[TUNNELS];              /* the block, in the tunnel and in its reservation */
 mtype phase[TUNNELS] = NOT_SERVING;
 
 #define touch(tunnel) assert(exists[tunnel])
@@ -139,17 +157,70 @@ inline pthread_mutex_unlock(lock)
     lock = false
 }
 
+/* --- settings: the block that there is from the start, and the one of a reload */
+
+byte settings;                          /* under relay_lock: for the next tunnel */
+byte opened_with[2];                    /* under relay_lock: tunnels, by block */
+bool settings_exist[2];
+
+#define use_settings(tunnel) assert(settings_exist[settings_of[tunnel]])
+
+inline free_settings(block)
+{
+    assert(settings_exist[block]);
+    settings_exist[block] = false
+}
+
+/* --- threads, and relay/thread_stack.c */
+
+mtype thread[TUNNELS] = NO_THREAD;
+bool has_stack[TUNNELS];
+
+inline pthread_join(joined)
+{
+    assert(thread[joined] == RUNNING || thread[joined] == OVER);
+    atomic { thread[joined] == OVER -> thread[joined] = JOINED }
+}
+
+inline thread_stack_new(tunnel, err)
+{
+    if
+    :: atomic { has_stack[tunnel] = true; err = false }
+    :: mishap() -> err = true
+    fi
+}
+
+inline thread_stack_free(tunnel)
+{
+    atomic {
+        assert(thread[tunnel] == NO_THREAD || thread[tunnel] == JOINED);
+        assert(has_stack[tunnel]);
+        has_stack[tunnel] = false
+    }
+}
+
 /* --- deadlines. What is owed is said once more, apart from the code's way to
  * it, so that a deadline forgotten there is found. */
 
 #define has(tunnel, side) has_socket[of(tunnel, side)]
 #define has_ended(tunnel, side) ended[of(tunnel, side)]
 
-#ifdef FAULT_HALF_CLOSED_SERVER_STAYS
-#define meeting_deadline(tunnel) (!has(tunnel, SERVER))
+#ifdef LIFETIME
+#define has_lifetime true
 #else
+#define has_lifetime false
+#endif
+#define tunnel_until_ms(tunnel) has_lifetime
+
+#ifdef FAULT_HALF_CLOSED_SERVER_STAYS
+#define meeting_deadline(tunnel) (tunnel_until_ms(tunnel) || !has(tunnel, SERVER))
+#elif defined(FAULT_LIFETIME_ENDS_NO_MEETING)
 #define meeting_deadline(tunnel) \
     (!has(tunnel, SERVER) || (!has(tunnel, CLIENT) && has_ended(tunnel, SERVER)))
+#else
+#define meeting_deadline(tunnel) \
+    (tunnel_until_ms(tunnel) || !has(tunnel, SERVER) || \
+     (!has(tunnel, CLIENT) && has_ended(tunnel, SERVER)))
 #endif
 
 #ifdef IDLE_TIMEOUT
@@ -157,19 +228,22 @@ inline pthread_mutex_unlock(lock)
 #else
 #define has_idle_timeout false
 #endif
-#define is_half_open(tunnel) (has_ended(tunnel, SERVER) != has_ended(tunnel, CLIENT))
+#define half_open(tunnel) (has_ended(tunnel, SERVER) != has_ended(tunnel, CLIENT))
 #ifdef FAULT_NO_LINGER
-#define deadline(tunnel) has_idle_timeout
+#define deadline(tunnel) (has_lifetime || has_idle_timeout)
+#elif defined(FAULT_LIFETIME_ENDS_NO_RELAY)
+#define deadline(tunnel) (has_idle_timeout || half_open(tunnel))
 #else
-#define deadline(tunnel) (has_idle_timeout || is_half_open(tunnel))
+#define deadline(tunnel) (has_lifetime || has_idle_timeout || half_open(tunnel))
 #endif
 
 #define has_deadline(tunnel) \
     ((phase[tunnel] == MEETING && meeting_deadline(tunnel)) || \
      (phase[tunnel] == RELAYING && deadline(tunnel)))
 #define may_wait_for_ever(tunnel) \
-    ((phase[tunnel] == MEETING && has(tunnel, SERVER) && !has_ended(tunnel, SERVER)) || \
-     (phase[tunnel] == RELAYING && !has_idle_timeout && !is_half_open(tunnel)))
+    (!has_lifetime && \
+     ((phase[tunnel] == MEETING && has(tunnel, SERVER) && !has_ended(tunnel, SERVER)) || \
+      (phase[tunnel] == RELAYING && !has_idle_timeout && !half_open(tunnel))))
 
 /* Whether a deadline has passed is the clock's to say. Without one it may have
  * or not, which is as good for safety and makes fewer states. */
@@ -218,7 +292,7 @@ inline waker_own(tunnel)
 inline kill_owner(tunnel)
 {
     atomic {
-        assert(has_owner[tunnel]);
+        assert(has_owner[tunnel] && thread[tunnel] == RUNNING);
 #ifndef FAULT_NO_SIGNAL
         signalled[tunnel] = true
 #endif
@@ -306,8 +380,63 @@ inline revents_of_both(tunnel, ready, server_event, client_event)
 
 byte queue[PAIRS];
 byte first, resting;
+byte rested;                            /* as many in front are known to have */
 bool is_at_rest[PAIRS];
+bool has_rested[PAIRS];
 byte rested_least = NONE;
+
+#define queue_at(place) queue[(first + (place)) % PAIRS]
+#define other(index) ((index + 1) % PAIRS)
+#define rests_shorter(index, than) (rested_least == (index) && (than) != (index))
+
+/* Whoever came first has rested first. */
+inline time_passes()
+{
+    if
+    :: rested_least == NONE || has_rested[rested_least]
+    :: else ->
+        if
+        :: has_rested[other(rested_least)] = true
+        :: has_rested[other(rested_least)] = true; has_rested[rested_least] = true
+        :: true
+        fi
+    fi
+}
+
+/* Those known to have rested, then the others by their age. */
+inline queue_is_in_order()
+{
+    place = 0;
+    do
+    :: place < rested -> assert(has_rested[queue_at(place)]); place++
+    :: place >= rested && place + 1 < resting ->
+        assert(!rests_shorter(queue_at(place), queue_at(place + 1)));
+        place++
+    :: else -> break
+    od;
+    place = 0
+}
+
+inline queue_draw()
+{
+    do
+    :: rested < resting && has_rested[queue_at(rested)] -> rested++
+    :: else -> break
+    od;
+    place = 0;
+    do
+#ifdef FAULT_DRAWS_FROM_ALL
+    :: place + 1 < resting -> place++
+#else
+    :: place + 1 < rested -> place++
+#endif
+    :: break
+    od;
+    index = queue_at(place);
+    queue_at(place) = queue_at(0);
+    queue_at(0) = index;
+    place = 0
+}
 
 inline queue_pop(index)
 {
@@ -315,10 +444,18 @@ inline queue_pop(index)
         pthread_mutex_lock(pool_lock);
         if
         :: resting ->
-            index = queue[first];
+            time_passes();
+            queue_draw();
+            index = queue_at(0);
             first = (first + 1) % PAIRS;
             resting--;
-            assert(resting == 0 || index != rested_least);
+            if
+            :: rested -> rested--
+            :: else
+            fi;
+            queue_is_in_order();
+            assert(has_rested[index] || resting == 0 ||
+                   (!has_rested[other(index)] && index != rested_least));
             assert(is_at_rest[index]);
             is_at_rest[index] = false
         :: else -> index = NONE
@@ -333,27 +470,42 @@ inline queue_push(index)
         pthread_mutex_lock(pool_lock);
         assert(!is_at_rest[index]);
         is_at_rest[index] = true;
+        has_rested[index] = false;
+        rested_least = index;
 #ifdef FAULT_YOUNGEST_FIRST
         first = (first + PAIRS - 1) % PAIRS;
-        queue[first] = index;
+        queue_at(0) = index;
 #else
-        queue[(first + resting) % PAIRS] = index;
+        queue_at(resting) = index;
 #endif
         resting++;
-        rested_least = index;
         pthread_mutex_unlock(pool_lock)
     }
 }
 
-inline queue_push_front(index)
+inline queue_put_back(index)
 {
     atomic {
         pthread_mutex_lock(pool_lock);
         assert(!is_at_rest[index]);
         is_at_rest[index] = true;
         first = (first + PAIRS - 1) % PAIRS;
-        queue[first] = index;
+        place = 0;
+#ifndef FAULT_PUTS_BACK_IN_FRONT
+        do
+        :: place < resting && rests_shorter(index, queue_at(place + 1)) ->
+            queue_at(place) = queue_at(place + 1);
+            place++
+        :: else -> break
+        od;
+#endif
+        queue_at(place) = index;
         resting++;
+        if
+        :: place < rested -> rested++
+        :: else
+        fi;
+        queue_is_in_order();
         pthread_mutex_unlock(pool_lock)
     }
 }
@@ -400,7 +552,7 @@ inline port_pool_take(tunnel, err)
         :: listened == OK -> err = false
         :: listened == NO_DESCRIPTOR ->
 #ifndef FAULT_UNTRIED_PAIR_IS_LOST
-            queue_push_front(index);
+            queue_put_back(index);
 #endif
             break
         :: listened == HELD -> queue_push(index)
@@ -454,6 +606,7 @@ inline tunnel_close_listener(tunnel, side)
 inline tunnel_accept(tunnel, side, accepted)
 {
     use(listener_open[of(tunnel, side)]);
+    use_settings(tunnel);
     if
     :: mishap() -> accepted = FAILED
     :: mishap() -> accepted = QUIET
@@ -512,6 +665,7 @@ inline meeting_wait(tunnel)
         :: ready == CANCELED || ready == FAILED -> has_failed = true
         :: else ->
             revents_of_both(tunnel, ready, server_event, client_event);
+            use_settings(tunnel);
             party_attend(tunnel, SERVER, server_event);
             if
             :: has_failed
@@ -545,6 +699,7 @@ inline meeting_hold(tunnel)
 
 inline relay_bytes(tunnel)
 {
+    use_settings(tunnel);
     duplex_run(tunnel);
     atomic { if
 #ifdef FAULT_A_CUT_LOOKS_WHOLE
@@ -566,7 +721,7 @@ inline tcp_serve(tunnel)
 {
     phase[tunnel] = RELAYING;
     waker_poll(tunnel, ready);
-    atomic { ready = QUIET; phase[tunnel] = NOT_SERVING }
+    use_settings(tunnel)
 }
 #else
 inline tcp_serve(tunnel)
@@ -585,7 +740,6 @@ inline tcp_serve(tunnel)
         has(tunnel, CLIENT) = false;
         has_ended(tunnel, SERVER) = false;
         has_ended(tunnel, CLIENT) = false;
-        phase[tunnel] = NOT_SERVING;
         from_now_on(tunnel);
         paused[tunnel] = false
     }
@@ -595,11 +749,20 @@ inline tcp_serve(tunnel)
 /* --- relay/duplex.c */
 
 /* A mishap: bytes still wait for a slow reader. */
+inline lingered(tunnel)
+{
+    if
+    :: mishap() -> bytes_waited = true; from_now_on(tunnel)
+    :: bytes_waited -> bytes_waited = false; from_now_on(tunnel)
+    :: !bytes_waited -> result = CUT
+    fi
+}
+
 inline timed_out(tunnel)
 {
     if
-    :: has_idle_timeout || is_half_open(tunnel) -> result = CUT
-    :: mishap() -> from_now_on(tunnel)
+    :: has_lifetime || has_idle_timeout -> result = CUT
+    :: half_open(tunnel) -> lingered(tunnel)
     fi
 }
 
@@ -637,7 +800,8 @@ inline duplex_relay(tunnel)
                 move_both(tunnel);
                 if
                 :: server_event == RESET || client_event == RESET -> result = CUT
-                :: else
+                :: has_lifetime -> result = CUT         /* however busy it is */
+                :: server_event != RESET && client_event != RESET
                 fi
             fi;
             server_event = QUIET;
@@ -668,37 +832,130 @@ inline tunnel_serve(tunnel)
         tunnel_close_listener(tunnel, SERVER);
         tunnel_close_listener(tunnel, CLIENT);
         has_failed = false;             /* the thread knows no more of it */
-        result = QUIET
+        bytes_waited = false;
+        result = QUIET;
+        ready = QUIET;
+        phase[tunnel] = NOT_SERVING
     }
 }
 
 /* --- relay/relay.c */
 
-byte alive;                             /* these four under relay_lock */
+byte alive;                             /* these seven under relay_lock */
+byte addresses, users;                  /* how many openers are counted */
 byte table[PAIRS] = NONE;               /* the tunnel, by its pair */
 bool refusing;
 bool ending;
+byte last_ended = NONE;                 /* whose thread is to be joined: relay->ended */
 bool main_waits;                        /* on emptied; a broadcast takes it back */
 bool is_shut_down;
 
-inline reserve(err)
+inline shared_settings_new(err)
+{
+    if
+    :: atomic { settings_exist[1] = true; err = false }
+    :: mishap() -> err = true
+    fi
+}
+
+inline bury(before)
+{
+    if
+    :: before == NONE
+    :: else ->
+#ifndef FAULT_FREES_WITHOUT_JOINING
+        pthread_join(before);
+#endif
+        thread_stack_free(before)
+    fi
+}
+
+/* What must be so by then: all is given back that tunnels had. */
+inline relay_free()
+{
+#ifndef FAULT_LAST_IS_NOT_BURIED
+    bury(last_ended);
+#endif
+    atomic {
+        assert(alive == 0 && addresses == 0 && users == 0);
+        assert(resting == PAIRS);
+        index = 0;
+        do
+        :: index < PAIRS -> assert(table[index] == NONE && is_at_rest[index]); index++
+        :: else -> break
+        od;
+        index = 0;
+        do
+        :: index < TUNNELS ->
+            assert(!exists[index] && is_all_closed(index) && !has_stack[index]);
+            assert(thread[index] == NO_THREAD || thread[index] == JOINED);
+            index++
+        :: else -> break
+        od;
+        free_settings(settings);
+        assert(!settings_exist[0] && !settings_exist[1]);
+        relay_is_freed = true
+    }
+}
+
+/* A mishap: the opener has too many already, or there is no memory to count it. */
+inline count_opener(err)
+{
+    if
+    :: mishap() -> err = true
+    :: true ->
+        addresses++;
+        if
+        :: users++; err = false
+        :: mishap() ->
+#ifndef FAULT_REFUSED_USER_STAYS_COUNTED
+            addresses--;
+#endif
+            err = true
+        fi
+    fi
+}
+
+inline reserve(tunnel, err)
 {
     atomic {
         pthread_mutex_lock(relay_lock);
         if
         :: refusing || alive >= MOST -> err = true
-        :: else -> alive++; err = false
+        :: else -> count_opener(err)
+        fi;
+        if
+        :: !err ->
+            alive++;
+            settings_of[tunnel] = settings;
+            opened_with[settings]++
+        :: else
         fi;
         pthread_mutex_unlock(relay_lock)
     }
 }
 
-inline unreserve()
+inline unreserve(tunnel)
 {
     atomic {
         pthread_mutex_lock(relay_lock);
         assert(alive > 0);
+        addresses--;
+        users--;
+        opened_with[settings_of[tunnel]]--;
+        if
+#ifdef FAULT_CURRENT_SETTINGS_ARE_FREED
+        :: opened_with[settings_of[tunnel]] == 0 ->
+            free_settings(settings_of[tunnel])
+#elif !defined(FAULT_SETTINGS_ARE_KEPT)
+        :: opened_with[settings_of[tunnel]] == 0 && settings_of[tunnel] != settings ->
+            free_settings(settings_of[tunnel])
+#endif
+        :: else
+        fi;
+        settings_of[tunnel] = 0;
         alive--;
+        assert(PAIRS - resting <= alive);
         if
 #ifndef FAULT_NO_BROADCAST
         :: alive == 0 -> main_waits = false
@@ -756,6 +1013,33 @@ inline free(tunnel)
     }
 }
 
+inline end_thread(tunnel)
+{
+#ifdef FAULT_ENDED_IS_READ_FIRST
+    before = last_ended;
+#endif
+#ifdef FAULT_BURIES_UNDER_LOCK
+    pthread_mutex_lock(relay_lock);
+    before = last_ended;
+    last_ended = tunnel;
+    bury(before);
+    pthread_mutex_unlock(relay_lock);
+#else
+    atomic {
+        pthread_mutex_lock(relay_lock);
+#ifndef FAULT_ENDED_IS_READ_FIRST
+        before = last_ended;
+#endif
+        last_ended = tunnel;
+        pthread_mutex_unlock(relay_lock)
+    };
+#ifndef FAULT_FORGETS_TO_BURY
+    bury(before);
+#endif
+#endif
+    before = NONE
+}
+
 inline tunnel_free(tunnel)
 {
 #ifdef FAULT_GIVES_BEFORE_CLOSING
@@ -763,26 +1047,25 @@ inline tunnel_free(tunnel)
     tunnel_close_listener(tunnel, SERVER);
     tunnel_close_listener(tunnel, CLIENT);
     free(tunnel);
-    unreserve()
+    unreserve(tunnel)
 #elif defined(FAULT_COUNTS_DOWN_FIRST)
     tunnel_close_listener(tunnel, SERVER);
     tunnel_close_listener(tunnel, CLIENT);
-    unreserve();
+    unreserve(tunnel);
     port_pool_give(tunnel);
     free(tunnel)
 #else
     atomic {
         tunnel_close_listener(tunnel, SERVER);
-        tunnel_close_listener(tunnel, CLIENT)
-    };
+        tunnel_close_listener(tunnel, CLIENT);
 #ifndef FAULT_NEVER_GIVES
-    port_pool_give(tunnel);
+        port_pool_give(tunnel)
 #endif
+    };
 #ifdef FAULT_GIVES_TWICE
     port_pool_give(tunnel);
 #endif
-    free(tunnel);
-    unreserve()
+    atomic { free(tunnel); unreserve(tunnel) }
 #endif
 }
 
@@ -791,41 +1074,64 @@ proctype tunnel_thread(byte tunnel)
     bool has_failed;
     mtype ready = QUIET, server_event = QUIET, client_event = QUIET;
     mtype accepted = QUIET, result = QUIET;
+    bool bytes_waited;
+    byte before = NONE;
 
     waker_own(tunnel);
     tunnel_serve(tunnel);
 #ifdef FAULT_LEAVES_TABLE_AFTER_FREE
+    end_thread(tunnel);
     tunnel_free(tunnel);
-    leave_table(tunnel)
+    leave_table(tunnel);
+#elif defined(FAULT_ENDS_AFTER_COUNTING_DOWN)
+    leave_table(tunnel);
+    tunnel_free(tunnel);
+    end_thread(tunnel);
 #else
     leave_table(tunnel);
-    tunnel_free(tunnel)
+    touch(tunnel);
+    end_thread(tunnel);
+    tunnel_free(tunnel);
 #endif
+    thread[tunnel] = OVER
 }
 
 inline start_thread(tunnel, err)
 {
-    if
-    :: run tunnel_thread(tunnel); err = false
-    :: mishap() -> err = true
-    fi
+    atomic {
+        thread_stack_new(tunnel, err);
+        if
+        :: err
+        :: else ->
+            if
+            :: thread[tunnel] = RUNNING; run tunnel_thread(tunnel)
+            :: mishap() ->
+                err = true;
+#ifndef FAULT_STACK_STAYS
+                thread_stack_free(tunnel)
+#endif
+            fi
+        fi
+    }
 }
 
 inline tunnel_new(tunnel, err)
 {
-    reserve(err);
+    reserve(tunnel, err);
     if
     :: !err ->
         if
-        :: atomic { exists[tunnel] = true }; port_pool_take(tunnel, err)
+        :: exists[tunnel] = true; port_pool_take(tunnel, err)
         :: mishap() -> err = true
         fi;
         if
         :: err ->
-            exists[tunnel] = false;
+            atomic {
+                exists[tunnel] = false;
 #ifndef FAULT_STAYS_COUNTED
-            unreserve()
+                unreserve(tunnel)
 #endif
+            }
         :: else
         fi
     :: else
@@ -883,6 +1189,29 @@ inline relay_tunnel_address(index, found)
     pthread_mutex_unlock(relay_lock);
 #endif
     found = NONE
+}
+
+inline relay_change_settings()
+{
+    shared_settings_new(err);
+    if
+    :: err
+    :: else ->
+        atomic {
+            pthread_mutex_lock(relay_lock);
+            settings = 1;
+            if
+#ifdef FAULT_SETTINGS_IN_USE_ARE_FREED
+            :: true -> free_settings(0)
+#else
+            :: opened_with[0] == 0 -> free_settings(0)
+            :: else
+#endif
+            fi;
+            pthread_mutex_unlock(relay_lock)
+        }
+    fi;
+    err = false
 }
 
 inline relay_refuse_new()
@@ -950,25 +1279,6 @@ inline relay_end_all()
     pthread_mutex_unlock(relay_lock)
 }
 
-inline relay_free()
-{
-    atomic {
-        assert(alive == 0);
-        assert(resting == PAIRS);
-        index = 0;
-        do
-        :: index < PAIRS -> assert(table[index] == NONE && is_at_rest[index]); index++
-        :: else -> break
-        od;
-        index = 0;
-        do
-        :: index < TUNNELS -> assert(!exists[index] && is_all_closed(index)); index++
-        :: else -> break
-        od;
-        relay_is_freed = true
-    }
-}
-
 /* --- rpc/rpc_server.c: the calls, and the end of those who carry them out */
 
 byte busy;
@@ -976,7 +1286,7 @@ byte busy;
 proctype worker(byte tunnel)
 {
     bool err;
-    byte tries, index = NONE;
+    byte tries, place, index = NONE;
     mtype listened = QUIET;
 
     do
@@ -1005,6 +1315,20 @@ inline rpc_server_stop()
 
 /* --- server/main.c */
 
+inline reload()
+{
+    relay_change_settings()
+}
+
+inline heed_signals()
+{
+#ifdef RELOAD
+    reload()
+#else
+    skip
+#endif
+}
+
 inline drain()
 {
     relay_refuse_new();
@@ -1016,8 +1340,9 @@ inline drain()
 proctype serve()
 {
     byte index, found = NONE;
-    bool may_time_out;
+    bool may_time_out, err;
 
+    heed_signals();
     drain();
     if
     :: rpc_server_stop(); relay_end_all()
@@ -1061,10 +1386,23 @@ init {
         :: mishaps = MISHAPS
         fi;
         do
-        :: index < PAIRS -> queue[index] = index; is_at_rest[index] = true; index++
+        :: index < PAIRS ->
+            queue[index] = index;
+            is_at_rest[index] = true;
+            has_rested[index] = true;
+            index++
         :: else -> break
         od;
         resting = PAIRS;
+        rested = PAIRS;
+#ifdef USED_BEFORE
+        rested_least = PAIRS - 1;
+        if
+        :: has_rested[PAIRS - 1] = false; rested = PAIRS - 1
+        :: has_rested[PAIRS - 1] = false; has_rested[0] = false; rested = 0
+        fi;
+#endif
+        settings_exist[0] = true;
         busy = 2;
         run worker(0);
         run worker(1);
@@ -1075,7 +1413,9 @@ init {
 #ifdef CLOCK
         run clock();
 #endif
+#if !defined(BRIEF) || !defined(NO_SHUTDOWN)
         run peers();
+#endif
 #ifndef NO_SHUTDOWN
         run serve()
 #endif
