@@ -39,12 +39,15 @@ static int add(struct tally *tally, const void *key, size_t bytes, size_t max,
     struct tally_entry *wanted = entry_new(key, bytes);
     struct tally_entry **found = wanted ? tsearch(wanted, &tally->by_key, compare) : NULL;
 
-    if (!found || *found != wanted)
+    if (!found) {
         free(wanted);
-    if (!found)
         return -ENOMEM;
-    if (max && (*found)->count >= max)
-        return -EDQUOT;                 /* so it has some already */
+    }
+    if (*found != wanted) {             /* it has some already */
+        free(wanted);
+        if (max && (*found)->count >= max)
+            return -EDQUOT;
+    }
     (*found)->count++;
     *out = *found;
     return 0;

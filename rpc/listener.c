@@ -331,12 +331,14 @@ static void turn_away(struct listener *listener, int socket)
     struct http_refusal refusal = { .status = 429, .retry_after_s = 1 };
     char answer[HTTP_REFUSAL_BYTES];
     char reason[120];
+    size_t length;
 
     refusals_count(LIMIT_CONNECTIONS_PER_ADDRESS);
     snprintf(reason, sizeof reason, "%s: this address has %zu connections, as many as it may",
              limit_name(LIMIT_CONNECTIONS_PER_ADDRESS), listener->limits.connections_per_address);
     refusal.reason = reason;
-    (void)!send(socket, answer, http_refusal_write(&refusal, answer), MSG_NOSIGNAL);
+    length = http_refusal_write(&refusal, answer);
+    (void)!TEMP_FAILURE_RETRY(send(socket, answer, length, MSG_NOSIGNAL));
     shutdown(socket, SHUT_WR);
     (void)!recv(socket, listener->bytes, sizeof listener->bytes, 0);
     close(socket);

@@ -147,9 +147,10 @@ static int send_answer(int socket, const xmlrpc_mem_block *xml)
 static bool memory_suffices(size_t xml_bytes)
 {
     void *volatile room = malloc(ANSWER_MEMORY_BYTES + XML_MEMORY_FACTOR * xml_bytes);
+    bool is_there = room != NULL;
 
     free(room);
-    return room;
+    return is_there;
 }
 
 /* 0 when the call was answered, or -ENOMEM, or another negative errno when the

@@ -220,12 +220,12 @@ static int read_file(const struct reader *reader, const char *path, char **out)
     struct stat about;
     char *text = NULL;
     size_t length;
-    int err = 0;
+    int err = file ? 0 : -errno;
 
-    if (!file || fstat(fileno(file), &about) < 0) {
+    if (!err && fstat(fileno(file), &about) < 0)
         err = -errno;
+    if (err)
         goto out;
-    }
     if ((about.st_mode & S_IROTH) && S_ISREG(about.st_mode))
         log_write(LOG_WARNING, "everybody on this machine may read %s; chmod o-r keeps it from "
                   "who guesses passwords", reader->path);
@@ -331,7 +331,7 @@ size_t users_count(const struct users *users)
 
 static const struct user *find(const struct users *users, const char *name)
 {
-    struct user wanted;
+    struct user wanted = { .name = "" };
 
     strcpy(wanted.name, name);
     return bsearch(&wanted, users->list, users->count, sizeof users->list[0], compare_names);
