@@ -275,7 +275,7 @@ class Guessing(UsersCase):
 
     def start_costly(self):
         return self.start(lines=[hash_line(name, "word", "-B", "-C", "10")
-                                 for name in ("jo", "al", "bo")])
+                                 for name in ("jo", "al", "bo", "cy")])
 
     def test_guessing_from_an_address_becomes_slow(self):
         daemon = self.start_costly()
@@ -298,11 +298,14 @@ class Guessing(UsersCase):
 
     def test_a_thousand_wrong_passwords_leave_others_answered_within_a_second(self):
         daemon = self.start_costly()
+        began = time.monotonic()
+        self.assertEqual(self.status(daemon, "al:word", source="127.0.0.3"), 200)
+        cost_s = time.monotonic() - began   # of a password, which varies with the machine's load
         guessing = [in_thread(lambda: [self.status(daemon, f"jo:{n}", source="127.0.0.2")
                                        for n in range(50)]) for _ in range(20)]
         time.sleep(0.1)
         took = []
-        for user in ("al:word", "bo:word", JO, JO, "bo:word"):
+        for user in ("bo:word", "cy:word", JO, JO, "bo:word", "al:word"):
             began = time.monotonic()
             self.assertEqual(self.status(daemon, user, source="127.0.0.3"), 200)
             took.append(time.monotonic() - began)
@@ -310,7 +313,9 @@ class Guessing(UsersCase):
         self.assertEqual(len(statuses), 1000)
         self.assertTrue(set(statuses) <= {401, 429, 503}, set(statuses))
         self.assertLess(statuses.count(401), 20)
-        self.assertLess(max(took), 1, took)
+        # those who are new wait for two others at most, and for their own
+        self.assertLess(max(took), 1 + 4 * cost_s, took)
+        self.assertLess(max(took[3:]), 1, took)
         daemon.stop()
 
     def test_guessing_from_many_addresses_leaves_the_verified_answered_within_a_second(self):
