@@ -75,8 +75,10 @@ static void party_accept(struct meeting *meeting, struct party *party)
     if (socket == -EAGAIN)
         return;
     if (socket < 0) {
-        log_write(LOG_WARNING, "tunnel %lu can't accept its %s yet: too few descriptors or memory",
-                  (unsigned long)tunnel->id, party->name);
+        if (meeting->accept_again_ms == 0)      /* told once */
+            log_write(LOG_WARNING,
+                      "tunnel %lu can't accept its %s yet: too few descriptors or memory",
+                      (unsigned long)tunnel->id, party->name);
         meeting->accept_again_ms = clock_ms() + ACCEPT_PAUSE_MS;
         return;
     }

@@ -39,6 +39,7 @@ struct duplex {
     int64_t lingers_since_ms;           /* the same, or when a look last found no silence */
     bool bytes_waited;                  /* for a slow reader, at the last such look */
     struct rate rate;                   /* of both flows together */
+    bool b_is_first;                    /* in turns, or else one would use up a rate for ever */
 };
 
 static bool half_open(const struct duplex *duplex)
@@ -97,15 +98,20 @@ static uint64_t progress(const struct duplex *duplex)
 static int move_both(struct duplex *duplex, bool a_is_readable, bool b_is_readable)
 {
     uint64_t before = progress(duplex);
-    int err;
+    int err = 0;
 
     if (duplex->rate.bytes_per_s)
         rate_grow(&duplex->rate, clock_ms());
-    err = flow_move(&duplex->from_a, a_is_readable);
-    if (!err)
+    if (duplex->b_is_first)
         err = flow_move(&duplex->from_b, b_is_readable);
-    if (progress(duplex) != before)
+    if (!err)
+        err = flow_move(&duplex->from_a, a_is_readable);
+    if (!err && !duplex->b_is_first)
+        err = flow_move(&duplex->from_b, b_is_readable);
+    if (progress(duplex) != before) {
         duplex->moved_last_ms = duplex->lingers_since_ms = clock_ms();
+        duplex->b_is_first = !duplex->b_is_first;
+    }
     return err;
 }
 

@@ -44,6 +44,7 @@ int net_address_parse(const char *text, uint16_t port, struct net_address *addre
     } else {
         return -EINVAL;
     }
+    unmap_ip4(address);
     net_address_set_port(address, port);
     return 0;
 }

@@ -21,9 +21,11 @@ void rate_grow(struct rate *rate, int64_t now_ms)
     if (passed_ms < STEP_MS || grown == 0)
         return;
     rate->allowance += grown;
-    if (rate->allowance > rate->bytes_per_s)
+    rate->grown_ms += grown * 1000 / rate->bytes_per_s;     /* less than a byte's time is left */
+    if (rate->allowance >= rate->bytes_per_s) {
         rate->allowance = rate->bytes_per_s;
-    rate->grown_ms = now_ms;
+        rate->grown_ms = now_ms;
+    }
 }
 
 int64_t rate_next_ms(const struct rate *rate)

@@ -73,3 +73,9 @@ void tally_remove(struct tally *tally, struct tally_entry *entry)
     tdelete(entry, &tally->by_key, compare);
     free(entry);
 }
+
+void tally_clear(struct tally *tally)
+{
+    tdestroy(tally->by_key, free);
+    tally->by_key = NULL;
+}

@@ -19,6 +19,9 @@ int tally_add_address(struct tally *tally, const struct net_address *address, si
 int tally_add_name(struct tally *tally, const char *name, size_t max,
                    struct tally_entry **entry);
 
+/* Forgets all; entries that were given out are gone. */
+void tally_clear(struct tally *tally);
+
 /* Counts one less. NULL is ignored. */
 void tally_remove(struct tally *tally, struct tally_entry *entry);
 

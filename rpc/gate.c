@@ -20,6 +20,7 @@ enum {
     CHECKER_STACK_BYTES = 256 * 1024,
     CHECKER_NICENESS = 10,              /* relaying and calls come first */
     CHECKS_WAITING_MAX = 128,           /* well below the connections that there may be */
+    CHECKS_PER_ADDRESS_MAX = 32,        /* of those */
     WRONG_AT_ONCE = 5,                  /* passwords that an address may have wrong, and then */
     WRONG_EVERY_MS = 5000               /* another one each time this has passed */
 };
@@ -171,6 +172,17 @@ static bool is_waiting(struct gate *gate, const struct ready_request *ready)
     return found;
 }
 
+/* Of that address; with the lock held. */
+static size_t count_waiting(const struct gate *gate, const struct net_address *address)
+{
+    const struct check *check;
+    size_t count = 0;
+
+    TAILQ_FOREACH(check, &gate->checks, entry)
+        count += net_address_same_host(&check->ready.peer, address);
+    return count;
+}
+
 /* Hands a request to the checkers; false: there is no room. */
 static bool add_check(struct gate *gate, const struct ready_request *ready, bool has_paid)
 {
@@ -182,7 +194,8 @@ static bool add_check(struct gate *gate, const struct ready_request *ready, bool
     check->ready = *ready;
     check->has_paid = has_paid;
     pthread_mutex_lock(&gate->lock);
-    has_room = gate->waiting < CHECKS_WAITING_MAX;
+    has_room = gate->waiting < CHECKS_WAITING_MAX &&
+               count_waiting(gate, &ready->peer) < CHECKS_PER_ADDRESS_MAX;
     if (has_room) {
         TAILQ_INSERT_TAIL(&gate->checks, check, entry);
         gate->waiting++;

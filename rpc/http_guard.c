@@ -264,6 +264,10 @@ static bool check_field(struct piece name, struct piece value, struct fields *fi
         return check_type(value, fields, request);
     if (piece_is_nocase(name, "authorization"))
         return check_authorization(value, fields, request);
+    /* Programs that call send none, and pages always do: also one whose name was made
+     * to mean this machine, which the browser then takes for the page's own. */
+    if (piece_is_nocase(name, "origin"))
+        return refuse(request, 403, "this service is not for web pages");
     if (piece_is_nocase(name, "transfer-encoding"))
         return refuse(request, 411, "expected a body with Content-Length, got Transfer-Encoding");
     if (piece_is_nocase(name, "x-forwarded-for"))
@@ -372,6 +376,7 @@ static const char *status_text(int status)
     static const struct { int status; const char *text; } texts[] = {
         { 400, "Bad Request" },
         { 401, "Unauthorized" },
+        { 403, "Forbidden" },
         { 404, "Not Found" },
         { 405, "Method Not Allowed" },
         { 408, "Request Timeout" },

@@ -23,6 +23,7 @@ enum {
     BACKLOG = 512,
     RECEIVE_BUFFER_BYTES = 256 * 1024,  /* a whole request, however small its packets */
     DRAIN_MS = 2000,                    /* for a refused client to take its answer */
+    DRAIN_BYTES_MAX = 256 * 1024,       /* of one that does not stop sending */
     ACCEPT_PAUSE_MS = 100,              /* when there is no room or descriptor for one more */
     EVENTS = 64
 };
@@ -37,6 +38,7 @@ struct connection {
     bool has_begun;                     /* some bytes have arrived */
     bool was_told_to_continue;
     bool is_draining;                   /* it was refused: what still comes is thrown away */
+    size_t drained;                     /* so much so far */
 };
 
 TAILQ_HEAD(connections, connection);
@@ -51,7 +53,6 @@ struct listener {
     struct connections waiting;         /* for their request; the oldest first */
     struct connections draining;        /* the oldest first */
     size_t count;                       /* in both lists */
-    struct tally addresses;             /* of the connections in both lists */
     struct listener_limits limits;      /* that hold in this round */
     struct log_budget log_budget;       /* for refusals */
     atomic_size_t handed_over;          /* taken by ready, not done yet */
@@ -61,6 +62,7 @@ struct listener {
     void *context;
     pthread_mutex_t lock;
     struct listener_limits next_limits; /* guarded by lock: for the next round */
+    struct tally addresses;             /* guarded by lock: of all connections */
     char bytes[HTTP_REQUEST_BYTES];     /* what was looked at last */
 };
 
@@ -69,13 +71,19 @@ static struct connections *list_of(struct listener *listener, const struct conne
     return connection->is_draining ? &listener->draining : &listener->waiting;
 }
 
-/* Forgets the connection; its socket stays open. */
+static void uncount(struct listener *listener, struct tally_entry *counted)
+{
+    pthread_mutex_lock(&listener->lock);
+    tally_remove(&listener->addresses, counted);
+    pthread_mutex_unlock(&listener->lock);
+}
+
+/* Forgets the connection; its socket stays open, and counts. */
 static void connection_release(struct listener *listener, struct connection *connection)
 {
     epoll_ctl(listener->epoll, EPOLL_CTL_DEL, connection->socket, NULL);
     TAILQ_REMOVE(list_of(listener, connection), connection, entry);
     listener->count--;
-    tally_remove(&listener->addresses, connection->counted);
     free(connection);
 }
 
@@ -83,6 +91,7 @@ static void connection_close(struct listener *listener, struct connection *conne
 {
     int socket = connection->socket;
 
+    uncount(listener, connection->counted);
     connection_release(listener, connection);
     close(socket);
 }
@@ -128,10 +137,12 @@ static void connection_drain(struct listener *listener, struct connection *conne
 {
     ssize_t received;
 
-    do
+    do {
         received = recv(connection->socket, listener->bytes, sizeof listener->bytes, 0);
-    while (received > 0 || (received < 0 && errno == EINTR));
-    if (received == 0 || errno != EAGAIN)
+        connection->drained += received > 0 ? (size_t)received : 0;
+    } while ((received > 0 && connection->drained < DRAIN_BYTES_MAX) ||
+             (received < 0 && errno == EINTR));
+    if (received >= 0 || errno != EAGAIN)
         connection_close(listener, connection);
 }
 
@@ -154,6 +165,7 @@ static void connection_hand_over(struct listener *listener, struct connection *c
     struct ready_request ready = {
         .socket = connection->socket,
         .peer = connection->peer,
+        .counted = connection->counted,
         .request = *request,
     };
 
@@ -267,23 +279,22 @@ static void connection_time_out(struct listener *listener, struct connection *co
         connection_close(listener, connection);
 }
 
+static bool is_full(struct listener *listener)
+{
+    return listener->count + atomic_load(&listener->handed_over) >= listener->limits.connections;
+}
+
 /* Room for one more: somebody who was refused goes first, then whoever has kept
  * the proxy waiting longest. */
-static bool make_room(struct listener *listener)
+static void make_room(struct listener *listener)
 {
-    struct connection *oldest;
+    struct connection *oldest = TAILQ_FIRST(&listener->draining);
 
-    if (listener->count + atomic_load(&listener->handed_over) < listener->limits.connections)
-        return true;
-    oldest = TAILQ_FIRST(&listener->draining);
     if (!oldest) {
         refusals_count(LIMIT_CONNECTIONS);
         oldest = TAILQ_FIRST(&listener->waiting);
     }
-    if (!oldest)
-        return false;
     connection_close(listener, oldest);
-    return true;
 }
 
 static int watch(struct listener *listener, int descriptor, uint32_t events, void *whom)
@@ -296,10 +307,15 @@ static int watch(struct listener *listener, int descriptor, uint32_t events, voi
 static int connection_count(struct listener *listener, struct connection *connection,
                             const struct net_address *peer)
 {
+    int err;
+
     if (is_trusted(listener, peer))
         return 0;
-    return tally_add_address(&listener->addresses, peer,
-                             listener->limits.connections_per_address, &connection->counted);
+    pthread_mutex_lock(&listener->lock);
+    err = tally_add_address(&listener->addresses, peer, listener->limits.connections_per_address,
+                            &connection->counted);
+    pthread_mutex_unlock(&listener->lock);
+    return err;
 }
 
 /* -EDQUOT: its address has as many as it may. */
@@ -312,7 +328,7 @@ static int connection_add(struct listener *listener, int socket, const struct ne
         err = watch(listener, socket, EPOLLIN | EPOLLRDHUP | EPOLLET, connection);
     if (err) {
         if (connection)
-            tally_remove(&listener->addresses, connection->counted);
+            uncount(listener, connection->counted);
         free(connection);
         return err;
     }
@@ -348,12 +364,15 @@ static void turn_away(struct listener *listener, int socket)
  * thread again and again. */
 static void pause_accepting(struct listener *listener)
 {
+    unsigned left_out;
+
     listener->accept_again_ms = clock_ms() + ACCEPT_PAUSE_MS;
     if (listener->is_paused)
         return;
     listener->is_paused = true;
     epoll_ctl(listener->epoll, EPOLL_CTL_DEL, listener->socket, NULL);
-    log_write(LOG_WARNING, "calls have to wait: too many connections, or too few descriptors");
+    if (log_budget_spend(&listener->log_budget, clock_ms(), &left_out))
+        log_write(LOG_WARNING, "calls have to wait: too many connections, or too few descriptors");
 }
 
 static void resume_accepting(struct listener *listener)
@@ -369,7 +388,7 @@ static void accept_waiting(struct listener *listener)
         struct net_address peer;
         int socket;
 
-        if (!make_room(listener)) {
+        if (is_full(listener) && listener->count == 0) {
             pause_accepting(listener);
             return;
         }
@@ -381,6 +400,8 @@ static void accept_waiting(struct listener *listener)
                 pause_accepting(listener);
             return;
         }
+        if (is_full(listener))
+            make_room(listener);
         switch (connection_add(listener, socket, &peer)) {
         case 0:
             break;
@@ -421,11 +442,22 @@ static int timeout_ms(struct listener *listener)
     return next_ms == INT32_MAX ? -1 : (int)next_ms;
 }
 
+/* A shorter time to arrive in holds for those who wait, too, from now on; so the
+ * oldest stays the next to expire. */
 static void take_limits(struct listener *listener)
 {
+    struct connection *connection;
+    int64_t latest_ms;
+
     pthread_mutex_lock(&listener->lock);
     listener->limits = listener->next_limits;
     pthread_mutex_unlock(&listener->lock);
+    latest_ms = clock_ms() + listener->limits.request_timeout_ms;
+    TAILQ_FOREACH_REVERSE(connection, &listener->waiting, connections, entry) {
+        if (connection->deadline_ms <= latest_ms)
+            break;
+        connection->deadline_ms = latest_ms;
+    }
 }
 
 /* New connections come last: making room for them closes others, and no event
@@ -469,6 +501,7 @@ static void listener_free(struct listener *listener)
         close(listener->epoll);
     if (listener->stop >= 0)
         close(listener->stop);
+    tally_clear(&listener->addresses);
     pthread_mutex_destroy(&listener->lock);
     free(listener);
 }
@@ -531,8 +564,9 @@ void listener_change_limits(struct listener *listener, const struct listener_lim
     pthread_mutex_unlock(&listener->lock);
 }
 
-void listener_done(struct listener *listener)
+void listener_done(struct listener *listener, const struct ready_request *ready)
 {
+    uncount(listener, ready->counted);
     atomic_fetch_sub(&listener->handed_over, 1);
 }
 

@@ -18,10 +18,11 @@
 #include <sys/queue.h>
 
 struct listener;
+struct tally_entry;
 
 struct listener_limits {
     size_t connections;                 /* at once; then the longest-waiting makes room */
-    size_t connections_per_address;     /* that wait for their request, at once */
+    size_t connections_per_address;     /* at once */
     int64_t request_timeout_ms;         /* for a whole request to arrive */
     size_t request_bytes;               /* of a body; HTTP_BODY_BYTES at most */
     bool has_trusted_proxy;             /* whose word counts for whom it has heard; it may */
@@ -32,6 +33,7 @@ struct listener_limits {
 struct ready_request {
     int socket;                         /* non-blocking */
     struct net_address peer;            /* or whom the trusted proxy has heard */
+    struct tally_entry *counted;        /* for listener_done */
     struct http_request request;
     char user[USERS_NAME_BYTES];        /* for the gate to fill: whose call it is, or "" */
 };
@@ -47,8 +49,8 @@ int listener_start(const struct net_address *address, const struct listener_limi
 /* For connections that come, and requests that arrive, from now on. Any thread. */
 void listener_change_limits(struct listener *listener, const struct listener_limits *limits);
 
-/* A connection handed to ready has been closed. Any thread. */
-void listener_done(struct listener *listener);
+/* The connection of a request that was handed to ready has been closed. Any thread. */
+void listener_done(struct listener *listener, const struct ready_request *ready);
 
 /* Closes the port and all connections that wait, and ends the thread. */
 void listener_stop(struct listener *listener);

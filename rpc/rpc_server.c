@@ -231,8 +231,8 @@ static void *worker(void *argument)
 
     while ((job = next_job(server))) {
         carry_out(server, job);
+        listener_done(server->listener, &job->ready);
         free(job);
-        listener_done(server->listener);
     }
     return NULL;
 }
@@ -241,18 +241,27 @@ static void add_job(const struct ready_request *ready, void *context)
 {
     struct rpc_server *server = context;
     struct job *job = malloc(sizeof *job);
+    bool is_taken;
 
     if (!job) {                         /* a caller whose connection breaks may try again */
         log_write(LOG_ERROR, "a call was dropped: out of memory");
         close(ready->socket);
-        listener_done(server->listener);
+        listener_done(server->listener, ready);
         return;
     }
     job->ready = *ready;
     pthread_mutex_lock(&server->lock);
-    TAILQ_INSERT_TAIL(&server->jobs, job, entry);
-    pthread_cond_signal(&server->changed);
+    is_taken = !server->stopping;       /* or else the end would wait for ever new ones */
+    if (is_taken) {
+        TAILQ_INSERT_TAIL(&server->jobs, job, entry);
+        pthread_cond_signal(&server->changed);
+    }
     pthread_mutex_unlock(&server->lock);
+    if (is_taken)
+        return;
+    free(job);
+    close(ready->socket);
+    listener_done(server->listener, ready);
 }
 
 /* The whole request has arrived, so that there is nothing to wait for. */
@@ -263,7 +272,7 @@ static void refuse(const struct ready_request *ready, const struct http_refusal 
 
     send_refusal(ready->socket, refusal);
     finish_and_close(ready->socket);
-    listener_done(server->listener);
+    listener_done(server->listener, ready);
 }
 
 static int workers_start(struct rpc_server *server)

@@ -114,12 +114,17 @@ static void config_set_defaults(struct config *config)
     config->relay.tunnels_per_address = config->rpc.opens_per_minute = SIZE_MAX;
 }
 
+/* Whether callers may come from elsewhere. */
+static bool config_faces_others(const struct config *config)
+{
+    return !net_address_is_loopback(&config->listen) || config->rpc.listener.has_trusted_proxy;
+}
+
 /* Programs of this machine are not each other's enemies: what is limited by
  * address is so by itself only where callers may come from elsewhere. */
 static void fill_in_limits_by_address(struct config *config)
 {
-    bool faces_others = !net_address_is_loopback(&config->listen) ||
-                        config->rpc.listener.has_trusted_proxy;
+    bool faces_others = config_faces_others(config);
 
     if (config->relay.tunnels_per_address == SIZE_MAX)
         config->relay.tunnels_per_address = faces_others ? DEFAULT_TUNNELS_PER_ADDRESS : 0;
@@ -137,9 +142,12 @@ static int check_openness(const struct config *config, char error[CONFIG_ERROR_B
                  "expected either users, or open-to-all, which asks nobody who they are; got both");
         return -EINVAL;
     }
-    if (config->users[0] || config->open_to_all || net_address_is_loopback(&config->listen))
+    if (config->users[0] || config->open_to_all || !config_faces_others(config))
         return 0;
-    net_address_format(&config->listen, address);
+    if (net_address_is_loopback(&config->listen))
+        strcpy(address, "the trusted proxy");
+    else
+        net_address_format(&config->listen, address);
     snprintf(error, CONFIG_ERROR_BYTES,
              "listen: others than this machine reach %s, and could open tunnels: name those who "
              "may with --users FILE, or give --open-to-all if everybody may", address);

@@ -298,7 +298,7 @@ const struct setting settings[SETTINGS_COUNT] = {
       .meaning = "seconds that a half-closed, silent tunnel lives",
       SECONDS(1, relay.linger_ms) },
     { .name = "idle-timeout", .argument = "S", .initial = "0",
-      .meaning = "seconds that a tunnel lives without a byte; 0: for ever",
+      .meaning = "seconds that a relaying tunnel lives without a byte; 0: for ever",
       SECONDS(0, relay.idle_timeout_ms) },
     { .name = "keepalive", .argument = "S", .initial = "60",
       .meaning = "silent seconds before a peer is probed; five times that end it",

@@ -4,7 +4,7 @@
 import http.client
 import os
 import signal
-import socket
+import threading
 import time
 import xmlrpc.client
 
@@ -178,6 +178,62 @@ class Connections(LimitsCase):
         wait_until(lambda: self.answer(daemon)[0] == 200, "there is room again")
         daemon.stop()
 
+    def test_as_many_are_held_as_are_allowed_and_not_one_less(self):
+        daemon = self.start_daemon("--connections", "8", "--connections-per-address", "0")
+        held = [connect(("127.0.0.1", daemon.port)) for _ in range(8)]
+        for connection in held:
+            connection.settimeout(0.2)
+            with self.assertRaises(TimeoutError):
+                connection.recv(1)
+            connection.close()
+        daemon.stop()
+
+    def test_refused_callers_that_go_on_sending_delay_nobody(self):
+        daemon = self.start_daemon()
+        stop = threading.Event()
+
+        def send_on():
+            while not stop.is_set():
+                try:
+                    with connect(("127.0.0.1", daemon.port), source="127.0.0.2") as connection:
+                        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                        while not stop.is_set():
+                            connection.sendall(bytes(1 << 16))
+                except OSError:
+                    pass
+
+        senders = [harness.in_thread(send_on) for _ in range(60)]
+        try:
+            took = [self.seconds_of_a_call(daemon, "127.0.0.3") for _ in range(20)]
+        finally:
+            stop.set()
+        for sender in senders:
+            sender.result()
+        self.assertLess(sorted(took)[10], 1, took)
+        daemon.stop()
+
+    def test_sigterm_ends_the_service_while_calls_keep_coming(self):
+        daemon = self.start_daemon()
+        stop = threading.Event()
+
+        def call_on():
+            while not stop.is_set():
+                try:
+                    self.answer(daemon, body=CALL + b" " * 60000)
+                except OSError:
+                    pass
+
+        callers = [harness.in_thread(call_on) for _ in range(8)]
+        try:
+            time.sleep(0.5)
+            daemon.signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
+        finally:
+            stop.set()
+        for caller in callers:
+            caller.result()
+        daemon.clean_up()
+
     def test_where_all_are_taken_the_longest_waiting_makes_room(self):
         daemon = self.start_daemon("--connections", "8", "--connections-per-address", "0")
         held = [connect(("127.0.0.1", daemon.port)) for _ in range(20)]
@@ -232,7 +288,8 @@ class TrustedProxy(LimitsCase):
     """127.0.0.9 plays the reverse proxy."""
 
     def start(self, *options):
-        return self.start_daemon("--drain", "1", "--trusted-proxy", "127.0.0.9", *options)
+        return self.start_daemon("--drain", "1", "--open-to-all", "--trusted-proxy", "127.0.0.9",
+                                 "--host", "127.0.0.1", *options)
 
     def open_through(self, daemon, forwarded, proxy="127.0.0.9"):
         body = xmlrpc.client.dumps((), "Tunnel.openTunnel").encode()
@@ -255,11 +312,19 @@ class TrustedProxy(LimitsCase):
 
     def test_who_the_proxy_heard_is_the_opener(self):
         daemon = self.start()
-        for forwarded in ("127.0.0.5", "10.1.1.1, 127.0.0.5", "127.0.0.5:4711", "junk ,127.0.0.5"):
+        for forwarded in ("127.0.0.5", "10.1.1.1, 127.0.0.5", "127.0.0.5:4711", "junk ,127.0.0.5",
+                          "::ffff:127.0.0.5", "[::ffff:127.0.0.5]:4711"):
             address = self.open_through(daemon, forwarded)
             self.assertFalse(self.attaches(address, "127.0.0.9"), forwarded)
             self.assertTrue(self.attaches(address, "127.0.0.5"), forwarded)
         daemon.stop()
+
+    def test_a_service_for_those_behind_a_proxy_is_not_open_by_itself(self):
+        done = harness.run([harness.TUNNELD, "--listen", "127.0.0.1:0", "--trusted-proxy",
+                            "127.0.0.1"], timeout_s=10)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("the trusted proxy", done.stderr)
+        self.assertIn("--open-to-all", done.stderr)
 
     def test_the_word_of_others_counts_for_nothing(self):
         daemon = self.start()
@@ -297,6 +362,17 @@ class TrustedProxy(LimitsCase):
 
 
 class Reload(LimitsCase):
+    def assert_a_shorter_time_holds_for_all(self, daemon, write):
+        with connect(("127.0.0.1", daemon.port)) as waiting:
+            waiting.sendall(b"POST ")
+            time.sleep(0.1)
+            write("request-timeout = 1\nopens-per-minute = 1\n")
+            daemon.signal(signal.SIGHUP)
+            wait_until(lambda: daemon.errors().count("was read again") == 2, "it was read again")
+            daemon.rpc().system.listMethods()           # wakes the listener
+            waiting.settimeout(5)
+            self.assertIn(b" 408 ", waiting.recv(100))
+
     def test_limits_change_with_the_file(self):
         path = os.path.join(self.temporary_folder(), "daemon.conf")
 
@@ -314,6 +390,7 @@ class Reload(LimitsCase):
         second = self.open_tunnel(daemon)
         self.assert_limited(daemon.rpc().Tunnel.openTunnel, "opens-per-minute", 1)
         self.assertEqual(self.answer(daemon, body=CALL + b" " * 2000)[0], 413)
+        self.assert_a_shorter_time_holds_for_all(daemon, write)
         write("opens-per-minute = many\n")
         daemon.signal(signal.SIGHUP)
         wait_until(lambda: "stays as it was" in daemon.errors(), "it was refused")

@@ -484,6 +484,21 @@ static void a_rate_holds_for_both_directions_together(void)
     CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
 }
 
+static void a_rate_is_shared_by_a_busy_and_a_quiet_direction(void)
+{
+    pthread_t sender;
+    char byte;
+
+    start_with(&(struct duplex_limits){ .linger_ms = 5000, .until_ms = clock_ms() + 1500,
+                                        .bytes_per_s = 200000 });
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&sender, NULL, send_without_end, &left), 0);
+    usleep(300000);
+    CU_ASSERT_EQUAL(send(right, "x", 1, 0), 1);
+    CU_ASSERT_EQUAL(recv(left, &byte, 1, 0), 1);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_EXPIRED);
+    pthread_join(sender, NULL);
+}
+
 static void a_relay_that_has_used_up_its_rate_sleeps(void)
 {
     static const char bytes[1000];
@@ -553,6 +568,7 @@ int main(void)
         TEST(a_lifetime_ends_a_silent_relay),
         TEST(a_lifetime_ends_a_busy_relay_too),
         TEST(a_rate_holds_for_both_directions_together),
+        TEST(a_rate_is_shared_by_a_busy_and_a_quiet_direction),
         TEST(a_relay_that_has_used_up_its_rate_sleeps),
         TEST(a_connection_within_the_machine_is_not_paced),
         TEST(a_pipe_with_bytes_in_it_is_not_handed_out_again),

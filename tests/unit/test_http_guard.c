@@ -170,6 +170,8 @@ static void what_is_no_call_is_refused_with_its_status(void)
         { 404, "POST http://proxy:99999999999/RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
         { 405, "\r\rPOST /RPC2 HTTP/1.1\r\n" FIELDS "Content-Length: 3\r\n\r\nabc" },
         { 400, "POST /RPC2 HTTP/1.1\r\nHost: a:\r\n\r\n" },
+        { 403, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Origin: http://proxy.example:8000\r\n"
+               "Content-Length: 3\r\n\r\nabc" },
         { 411, "POST /RPC2 HTTP/1.1\r\n" FIELDS "\r\n" },
         { 411, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Transfer-Encoding: chunked\r\n\r\n" },
         { 411, "POST /RPC2 HTTP/1.1\r\n" FIELDS "Content-Length: 3\r\n"

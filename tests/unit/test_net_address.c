@@ -51,6 +51,16 @@ static void loopback_is_all_of_127_and_one_address_of_ip6(void)
     }
 }
 
+static void a_mapped_ip4_address_is_the_ip4_address(void)
+{
+    struct net_address mapped, plain;
+
+    CU_ASSERT(net_address_parse("::ffff:192.0.2.1", 7, &mapped) == 0);
+    CU_ASSERT(net_address_parse("192.0.2.1", 7, &plain) == 0);
+    CU_ASSERT_TRUE(net_address_same_host(&mapped, &plain));
+    CU_ASSERT_EQUAL(net_address_port(&mapped), 7);
+}
+
 static void a_host_is_the_same_whatever_its_port(void)
 {
     struct net_address other;
@@ -91,6 +101,7 @@ int main(void)
         TEST(addresses_with_ports_read_and_write_alike),
         TEST(what_is_not_an_address_with_a_port_is_refused),
         TEST(loopback_is_all_of_127_and_one_address_of_ip6),
+        TEST(a_mapped_ip4_address_is_the_ip4_address),
         TEST(a_host_is_the_same_whatever_its_port),
         TEST(loopback_is_known_however_it_is_written),
         CU_TEST_INFO_NULL,
