@@ -19,8 +19,8 @@ enum {
     CHECKERS = 2,
     CHECKER_STACK_BYTES = 256 * 1024,
     CHECKER_NICENESS = 10,              /* relaying and calls come first */
-    CHECKS_WAITING_MAX = 128,           /* well below the connections that there may be */
-    CHECKS_PER_ADDRESS_MAX = 32,        /* of those */
+    CHECKS_WAITING_MAX = 256,           /* well below the connections that there may be */
+    CHECKS_PER_ADDRESS_MAX = 128,       /* of those */
     WRONG_AT_ONCE = 5,                  /* passwords that an address may have wrong, and then */
     WRONG_EVERY_MS = 5000               /* another one each time this has passed */
 };

@@ -454,6 +454,8 @@ static void take_limits(struct listener *listener)
     pthread_mutex_unlock(&listener->lock);
     latest_ms = clock_ms() + listener->limits.request_timeout_ms;
     TAILQ_FOREACH_REVERSE(connection, &listener->waiting, connections, entry) {
+        /* It loses what the end of a TAILQ points to. */
+        /* cppcheck-suppress uninitvar */
         if (connection->deadline_ms <= latest_ms)
             break;
         connection->deadline_ms = latest_ms;

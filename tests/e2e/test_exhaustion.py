@@ -22,6 +22,11 @@ def set_limit(daemon, what, soft):
     return before
 
 
+def read_text(path):
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
 def cpu_seconds(daemon):
     with open(f"/proc/{daemon.pid}/stat", encoding="ascii") as stat:
         fields = stat.read().rsplit(")", 1)[1].split()
@@ -155,6 +160,7 @@ class Log(Case):
         with open(path, "ab") as log:
             daemon = self.start_daemon_with_log(log)
         self.serve(daemon, 1)
+        wait_until(lambda: " closed: " in read_text(path), "all is logged")
         room = os.path.getsize(path) + 30       # the next line is cut
         set_limit(daemon, resource.RLIMIT_FSIZE, room)
         self.serve(daemon, 5)
