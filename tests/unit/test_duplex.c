@@ -495,8 +495,8 @@ static void a_rate_is_shared_by_a_busy_and_a_quiet_direction(void)
     usleep(300000);
     CU_ASSERT_EQUAL(send(right, "x", 1, 0), 1);
     CU_ASSERT_EQUAL(recv(left, &byte, 1, 0), 1);
-    CU_ASSERT_EQUAL(finish(), DUPLEX_EXPIRED);
     pthread_join(sender, NULL);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_EXPIRED);
 }
 
 static void a_relay_that_has_used_up_its_rate_sleeps(void)
