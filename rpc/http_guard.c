@@ -17,7 +17,7 @@ struct piece {
 /* What the fields said. */
 struct fields {
     bool has_length, has_host, has_type, has_authorization;
-    size_t body_bytes;
+    size_t body_bytes, body_max;
 };
 
 static bool refuse(struct http_request *request, int status, const char *format, ...)
@@ -32,6 +32,11 @@ static bool refuse(struct http_request *request, int status, const char *format,
     vsnprintf(request->reason, sizeof request->reason, format, arguments);
     va_end(arguments);
     return false;
+}
+
+void http_request_refuse(struct http_request *request, int status, const char *reason)
+{
+    refuse(request, status, "%s", reason);
 }
 
 static bool piece_is(struct piece piece, const char *text)
@@ -167,12 +172,12 @@ static bool check_length(struct piece value, struct fields *fields, struct http_
         if (value.text[i] < '0' || value.text[i] > '9')
             return refuse(request, 400, "expected a number in Content-Length, got \"%s\"",
                           show(value).text);
-        if (bytes <= HTTP_BODY_BYTES)
+        if (bytes <= fields->body_max)
             bytes = bytes * 10 + (size_t)(value.text[i] - '0');
     }
-    if (bytes > HTTP_BODY_BYTES)
-        return refuse(request, 413, "a call may have %d bytes, Content-Length is %s",
-                      HTTP_BODY_BYTES, show(value).text);
+    if (bytes > fields->body_max)
+        return refuse(request, 413, "request-size: a call may have %zu bytes, Content-Length is %s",
+                      fields->body_max, show(value).text);
     if (bytes == 0)
         return refuse(request, 400, "expected a call, got an empty body");
     fields->body_bytes = bytes;
@@ -350,11 +355,12 @@ static size_t empty_lines(const char *bytes, size_t length)
     }
 }
 
-enum http_verdict http_guard_look(const char *bytes, size_t length, struct http_request *request)
+enum http_verdict http_guard_look(const char *bytes, size_t length, size_t body_max,
+                                  struct http_request *request)
 {
     size_t skipped = empty_lines(bytes, length);
     size_t header_bytes = header_length(bytes + skipped, length - skipped);
-    struct fields fields = { 0 };
+    struct fields fields = { .body_max = body_max };
 
     memset(request, 0, sizeof *request);
     if ((header_bytes ? skipped + header_bytes : length) > HTTP_HEADER_BYTES) {
@@ -366,7 +372,6 @@ enum http_verdict http_guard_look(const char *bytes, size_t length, struct http_
     if (!check_header((struct piece){ bytes + skipped, header_bytes }, &fields, request))
         return HTTP_REFUSED;
     request->header_bytes = skipped + header_bytes;
-    request->body_bytes = fields.body_bytes;
     request->bytes = request->header_bytes + fields.body_bytes;
     return length >= request->bytes ? HTTP_COMPLETE : HTTP_INCOMPLETE;
 }

@@ -29,7 +29,6 @@ struct http_request {
     size_t bytes;                       /* header and body; 0 until the header is complete */
     size_t header_bytes;                /* of these, the ones before the body */
     bool expects_continue;              /* the client waits for a 100 before it sends the body */
-    size_t body_bytes;
     char forwarded_for[HTTP_FORWARDED_BYTES];   /* the last of X-Forwarded-For; "" without one */
     char host[URI_HOST_BYTES];          /* from Host, without the port; "" without that field */
     bool has_credentials;               /* of HTTP Basic authentication, whether right or not */
@@ -39,8 +38,13 @@ struct http_request {
 };
 
 /* Looks at the bytes that have arrived so far, from the first of the request
- * on, and fills request. Bytes beyond the request are not looked at. */
-enum http_verdict http_guard_look(const char *bytes, size_t length, struct http_request *request);
+ * on, and fills request. Bytes beyond the request are not looked at. body_max:
+ * bytes that a body may have, HTTP_BODY_BYTES at most. */
+enum http_verdict http_guard_look(const char *bytes, size_t length, size_t body_max,
+                                  struct http_request *request);
+
+/* Notes down a refusal that somebody else has found a reason for. */
+void http_request_refuse(struct http_request *request, int status, const char *reason);
 
 /* An answer that is no call's. */
 struct http_refusal {

@@ -4,6 +4,7 @@
 #include "relay/socket.h"
 #include "relay/tally.h"
 #include "relay/waker.h"
+#include "rpc/connection.h"
 #include "rpc/log_budget.h"
 #include "rpc/refusals.h"
 
@@ -16,29 +17,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum {
     BACKLOG = 512,
     RECEIVE_BUFFER_BYTES = 256 * 1024,  /* a whole request, however small its packets */
     DRAIN_MS = 2000,                    /* for a refused client to take its answer */
-    DRAIN_BYTES_MAX = 256 * 1024,       /* of one that does not stop sending */
     ACCEPT_PAUSE_MS = 100,              /* when there is no room or descriptor for one more */
     EVENTS = 64
-};
-
-struct connection {
-    TAILQ_ENTRY(connection) entry;
-    int socket;
-    struct net_address peer;
-    struct tally_entry *counted;        /* for its address; NULL: the trusted proxy's */
-    int64_t deadline_ms;
-    size_t wanted;                      /* bytes of the whole request, once known */
-    bool has_begun;                     /* some bytes have arrived */
-    bool was_told_to_continue;
-    bool is_draining;                   /* it was refused: what still comes is thrown away */
-    size_t drained;                     /* so much so far */
 };
 
 TAILQ_HEAD(connections, connection);
@@ -49,12 +35,13 @@ struct listener {
     pthread_t thread;
     int socket;
     int epoll;
-    int stop;                           /* eventfd: written once by listener_stop */
+    int news;                           /* eventfd: written when the lock's things changed */
     struct connections waiting;         /* for their request; the oldest first */
     struct connections draining;        /* the oldest first */
     size_t count;                       /* in both lists */
     struct listener_limits limits;      /* that hold in this round */
     struct log_budget log_budget;       /* for refusals */
+    struct log_budget pause_budget;
     atomic_size_t handed_over;          /* taken by ready, not done yet */
     int64_t accept_again_ms;
     bool is_paused;                     /* the port is not watched until then */
@@ -62,14 +49,10 @@ struct listener {
     void *context;
     pthread_mutex_t lock;
     struct listener_limits next_limits; /* guarded by lock: for the next round */
+    bool stopping;                      /* guarded by lock */
     struct tally addresses;             /* guarded by lock: of all connections */
     char bytes[HTTP_REQUEST_BYTES];     /* what was looked at last */
 };
-
-static struct connections *list_of(struct listener *listener, const struct connection *connection)
-{
-    return connection->is_draining ? &listener->draining : &listener->waiting;
-}
 
 static void uncount(struct listener *listener, struct tally_entry *counted)
 {
@@ -79,21 +62,31 @@ static void uncount(struct listener *listener, struct tally_entry *counted)
 }
 
 /* Forgets the connection; its socket stays open, and counts. */
-static void connection_release(struct listener *listener, struct connection *connection)
+static void release(struct listener *listener, struct connection *connection)
 {
     epoll_ctl(listener->epoll, EPOLL_CTL_DEL, connection->socket, NULL);
-    TAILQ_REMOVE(list_of(listener, connection), connection, entry);
+    TAILQ_REMOVE(connection->is_draining ? &listener->draining : &listener->waiting, connection,
+                 entry);
     listener->count--;
     free(connection);
 }
 
-static void connection_close(struct listener *listener, struct connection *connection)
+static void drop(struct listener *listener, struct connection *connection)
 {
     int socket = connection->socket;
 
     uncount(listener, connection->counted);
-    connection_release(listener, connection);
+    release(listener, connection);
     close(socket);
+}
+
+/* The limits that the guard and the clock keep are counted here. */
+static void count_refusal(int status)
+{
+    if (status == 408)
+        refusals_count(LIMIT_REQUEST_TIMEOUT);
+    if (status == 413)
+        refusals_count(LIMIT_REQUEST_SIZE);
 }
 
 static void log_refusal(struct listener *listener, const struct connection *connection,
@@ -110,40 +103,18 @@ static void log_refusal(struct listener *listener, const struct connection *conn
               log_address(&connection->peer, text), status, reason);
 }
 
-/* The answer is small and the socket's buffer empty: it fits, or the client is
- * gone. The rest of the request is read and forgotten for a while, since closing
- * with bytes unread would take the answer away from the client. */
-static void connection_refuse(struct listener *listener, struct connection *connection,
-                              int status, const char *reason)
+static void refuse(struct listener *listener, struct connection *connection, int status,
+                   const char *reason)
 {
     struct http_refusal refusal = { .status = status, .reason = reason };
-    char answer[HTTP_REFUSAL_BYTES];
-    size_t length = http_refusal_write(&refusal, answer);
 
+    count_refusal(status);
     log_refusal(listener, connection, status, reason);
-    if (TEMP_FAILURE_RETRY(send(connection->socket, answer, length, MSG_NOSIGNAL)) !=
-            (ssize_t)length ||
-        shutdown(connection->socket, SHUT_WR) < 0) {
-        connection_close(listener, connection);
-        return;
-    }
     TAILQ_REMOVE(&listener->waiting, connection, entry);
-    connection->is_draining = true;
-    connection->deadline_ms = clock_ms() + DRAIN_MS;
     TAILQ_INSERT_TAIL(&listener->draining, connection, entry);
-}
-
-static void connection_drain(struct listener *listener, struct connection *connection)
-{
-    ssize_t received;
-
-    do {
-        received = recv(connection->socket, listener->bytes, sizeof listener->bytes, 0);
-        connection->drained += received > 0 ? (size_t)received : 0;
-    } while ((received > 0 && connection->drained < DRAIN_BYTES_MAX) ||
-             (received < 0 && errno == EINTR));
-    if (received >= 0 || errno != EAGAIN)
-        connection_close(listener, connection);
+    connection->deadline_ms = clock_ms() + DRAIN_MS;
+    if (!connection_refuse(connection, &refusal))
+        drop(listener, connection);
 }
 
 static bool is_trusted(const struct listener *listener, const struct net_address *peer)
@@ -159,8 +130,8 @@ static bool forwarded_parse(const char *text, struct net_address *caller)
            net_address_parse_with_port(text, caller) == 0;
 }
 
-static void connection_hand_over(struct listener *listener, struct connection *connection,
-                                 const struct http_request *request)
+static void hand_over(struct listener *listener, struct connection *connection,
+                      const struct http_request *request)
 {
     struct ready_request ready = {
         .socket = connection->socket,
@@ -171,112 +142,53 @@ static void connection_hand_over(struct listener *listener, struct connection *c
 
     if (is_trusted(listener, &connection->peer) && request->forwarded_for[0] &&
         !forwarded_parse(request->forwarded_for, &ready.peer)) {
-        connection_refuse(listener, connection, 400,
-                          "expected an address at the end of X-Forwarded-For");
+        refuse(listener, connection, 400, "expected an address at the end of X-Forwarded-For");
         return;
     }
-    connection_release(listener, connection);
+    release(listener, connection);
     atomic_fetch_add(&listener->handed_over, 1);
     listener->ready(&ready, listener->context);
 }
 
-static void connection_tell_to_continue(struct connection *connection)
+static void look(struct listener *listener, struct connection *connection, bool has_ended)
 {
-    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-
-    if (connection->was_told_to_continue)
-        return;
-    connection->was_told_to_continue = true;
-    /* Best effort: who gets no 100 sends its body all the same after a while. */
-    (void)!send(connection->socket, text, sizeof text - 1, MSG_NOSIGNAL);
-}
-
-/* Whether it is worth looking: a body that drips in is looked at when it is
- * complete, not at every byte. */
-static bool enough_has_arrived(const struct connection *connection)
-{
-    int available;
-
-    if (!connection->wanted || ioctl(connection->socket, FIONREAD, &available) < 0)
-        return true;
-    return (size_t)available >= connection->wanted;
-}
-
-static void connection_refuse_size(struct listener *listener, struct connection *connection,
-                                   size_t bytes)
-{
-    char reason[120];
-
-    refusals_count(LIMIT_REQUEST_SIZE);
-    snprintf(reason, sizeof reason, "%s: a call may have %zu bytes, Content-Length is %zu",
-             limit_name(LIMIT_REQUEST_SIZE), listener->limits.request_bytes, bytes);
-    connection_refuse(listener, connection, 413, reason);
-}
-
-static void connection_look(struct listener *listener, struct connection *connection,
-                            bool has_ended)
-{
-    enum http_verdict verdict;
     struct http_request request;
-    ssize_t received;
 
-    if (!has_ended && !enough_has_arrived(connection))
-        return;
-    received = TEMP_FAILURE_RETRY(
-        recv(connection->socket, listener->bytes, sizeof listener->bytes, MSG_PEEK));
-    if (received < 0 && errno == EAGAIN)
-        return;
-    if (received <= 0) {
-        connection_close(listener, connection);
-        return;
-    }
-    connection->has_begun = true;
-    verdict = http_guard_look(listener->bytes, (size_t)received, &request);
-    switch (verdict) {
-    case HTTP_REFUSED:
-        if (request.status == 413)
-            refusals_count(LIMIT_REQUEST_SIZE);
-        connection_refuse(listener, connection, request.status, request.reason);
-        return;
-    case HTTP_COMPLETE:
-    case HTTP_INCOMPLETE:
+    switch (connection_look(connection, has_ended, listener->limits.request_bytes,
+                            listener->bytes, &request)) {
+    case CONNECTION_WAITS:
+        break;
+    case CONNECTION_READY:
+        hand_over(listener, connection, &request);
+        break;
+    case CONNECTION_REFUSED:
+        refuse(listener, connection, request.status, request.reason);
+        break;
+    case CONNECTION_GONE:
+        drop(listener, connection);
         break;
     }
-    if (request.body_bytes > listener->limits.request_bytes) {
-        connection_refuse_size(listener, connection, request.body_bytes);
-        return;
-    }
-    if (verdict == HTTP_COMPLETE) {
-        connection_hand_over(listener, connection, &request);
-        return;
-    }
-    connection->wanted = request.bytes;
-    if (has_ended)
-        connection_refuse(listener, connection, 400, "the request ended before it was complete");
-    else if (request.expects_continue)
-        connection_tell_to_continue(connection);
 }
 
-static void connection_serve(struct listener *listener, struct connection *connection,
-                             uint32_t events)
+static void serve(struct listener *listener, struct connection *connection, uint32_t events)
 {
     if (events & EPOLLERR)
-        connection_close(listener, connection);
-    else if (connection->is_draining)
-        connection_drain(listener, connection);
-    else
-        connection_look(listener, connection, events & (EPOLLRDHUP | EPOLLHUP));
+        drop(listener, connection);
+    else if (!connection->is_draining)
+        look(listener, connection, events & (EPOLLRDHUP | EPOLLHUP));
+    else if (!connection_drain(connection, listener->bytes))
+        drop(listener, connection);
 }
 
-static void connection_time_out(struct listener *listener, struct connection *connection)
+static void time_out(struct listener *listener, struct connection *connection)
 {
+    if (!connection->is_draining && connection->has_begun) {
+        refuse(listener, connection, 408, "request-timeout: the request did not arrive in time");
+        return;
+    }
     if (!connection->is_draining)
         refusals_count(LIMIT_REQUEST_TIMEOUT);
-    if (!connection->is_draining && connection->has_begun)
-        connection_refuse(listener, connection, 408,
-                          "request-timeout: the request did not arrive in time");
-    else
-        connection_close(listener, connection);
+    drop(listener, connection);
 }
 
 static bool is_full(struct listener *listener)
@@ -294,7 +206,7 @@ static void make_room(struct listener *listener)
         refusals_count(LIMIT_CONNECTIONS);
         oldest = TAILQ_FIRST(&listener->waiting);
     }
-    connection_close(listener, oldest);
+    drop(listener, oldest);
 }
 
 static int watch(struct listener *listener, int descriptor, uint32_t events, void *whom)
@@ -304,7 +216,7 @@ static int watch(struct listener *listener, int descriptor, uint32_t events, voi
     return epoll_ctl(listener->epoll, EPOLL_CTL_ADD, descriptor, &event) < 0 ? -errno : 0;
 }
 
-static int connection_count(struct listener *listener, struct connection *connection,
+static int count_for_address(struct listener *listener, struct connection *connection,
                             const struct net_address *peer)
 {
     int err;
@@ -319,10 +231,10 @@ static int connection_count(struct listener *listener, struct connection *connec
 }
 
 /* -EDQUOT: its address has as many as it may. */
-static int connection_add(struct listener *listener, int socket, const struct net_address *peer)
+static int add(struct listener *listener, int socket, const struct net_address *peer)
 {
     struct connection *connection = calloc(1, sizeof *connection);
-    int err = connection ? connection_count(listener, connection, peer) : -ENOMEM;
+    int err = connection ? count_for_address(listener, connection, peer) : -ENOMEM;
 
     if (!err)
         err = watch(listener, socket, EPOLLIN | EPOLLRDHUP | EPOLLET, connection);
@@ -371,7 +283,7 @@ static void pause_accepting(struct listener *listener)
         return;
     listener->is_paused = true;
     epoll_ctl(listener->epoll, EPOLL_CTL_DEL, listener->socket, NULL);
-    if (log_budget_spend(&listener->log_budget, clock_ms(), &left_out))
+    if (log_budget_spend(&listener->pause_budget, clock_ms(), &left_out))
         log_write(LOG_WARNING, "calls have to wait: too many connections, or too few descriptors");
 }
 
@@ -402,7 +314,7 @@ static void accept_waiting(struct listener *listener)
         }
         if (is_full(listener))
             make_room(listener);
-        switch (connection_add(listener, socket, &peer)) {
+        switch (add(listener, socket, &peer)) {
         case 0:
             break;
         case -EDQUOT:
@@ -423,7 +335,7 @@ static int64_t expire(struct connections *list, struct listener *listener, int64
     /* The analyzer loses what leaves a TAILQ: closed connections aren't in it.
      * NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
     while ((oldest = TAILQ_FIRST(list)) && oldest->deadline_ms <= now_ms)
-        connection_time_out(listener, oldest);
+        time_out(listener, oldest);
     return oldest ? oldest->deadline_ms - now_ms : INT32_MAX;
 }
 
@@ -444,22 +356,29 @@ static int timeout_ms(struct listener *listener)
 
 /* A shorter time to arrive in holds for those who wait, too, from now on; so the
  * oldest stays the next to expire. */
-static void take_limits(struct listener *listener)
+static void shorten_waits(struct listener *listener)
 {
+    int64_t latest_ms = clock_ms() + listener->limits.request_timeout_ms;
     struct connection *connection;
-    int64_t latest_ms;
 
+    TAILQ_FOREACH(connection, &listener->waiting, entry)
+        if (connection->deadline_ms > latest_ms)
+            connection->deadline_ms = latest_ms;
+}
+
+/* false: the listener has to stop. */
+static bool hear_news(struct listener *listener)
+{
+    eventfd_t times;
+    bool stopping;
+
+    eventfd_read(listener->news, &times);
     pthread_mutex_lock(&listener->lock);
     listener->limits = listener->next_limits;
+    stopping = listener->stopping;
     pthread_mutex_unlock(&listener->lock);
-    latest_ms = clock_ms() + listener->limits.request_timeout_ms;
-    TAILQ_FOREACH_REVERSE(connection, &listener->waiting, connections, entry) {
-        /* It loses what the end of a TAILQ points to. */
-        /* cppcheck-suppress uninitvar */
-        if (connection->deadline_ms <= latest_ms)
-            break;
-        connection->deadline_ms = latest_ms;
-    }
+    shorten_waits(listener);
+    return !stopping;
 }
 
 /* New connections come last: making room for them closes others, and no event
@@ -473,16 +392,15 @@ static void *listener_thread(void *argument)
         int count = epoll_wait(listener->epoll, events, EVENTS, timeout_ms(listener));
         bool has_callers = false;
 
-        take_limits(listener);
         for (int i = 0; i < count; i++) {
             void *whom = events[i].data.ptr;
 
-            if (whom == &listener->stop)
+            if (whom == &listener->news && !hear_news(listener))
                 return NULL;
             if (whom == listener)
                 has_callers = true;
-            else
-                connection_serve(listener, whom, events[i].events);
+            else if (whom != &listener->news)
+                serve(listener, whom, events[i].events);
         }
         if (has_callers)
             accept_waiting(listener);
@@ -496,13 +414,13 @@ static void listener_free(struct listener *listener)
     while ((connection = TAILQ_FIRST(&listener->waiting)) ||
            (connection = TAILQ_FIRST(&listener->draining)))
         /* As in expire. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-        connection_close(listener, connection);
+        drop(listener, connection);
     if (listener->socket >= 0)
         close(listener->socket);
     if (listener->epoll >= 0)
         close(listener->epoll);
-    if (listener->stop >= 0)
-        close(listener->stop);
+    if (listener->news >= 0)
+        close(listener->news);
     tally_clear(&listener->addresses);
     pthread_mutex_destroy(&listener->lock);
     free(listener);
@@ -523,10 +441,10 @@ static int open_descriptors(struct listener *listener, const struct net_address 
     listener->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (listener->epoll < 0)
         return -errno;
-    listener->stop = eventfd(0, EFD_CLOEXEC);
-    if (listener->stop < 0)
+    listener->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (listener->news < 0)
         return -errno;
-    err = watch(listener, listener->stop, EPOLLIN, &listener->stop);
+    err = watch(listener, listener->news, EPOLLIN, &listener->news);
     if (!err)
         err = watch(listener, listener->socket, EPOLLIN, listener);
     return err ? err : net_address_of_socket(listener->socket, bound);
@@ -541,7 +459,7 @@ int listener_start(const struct net_address *address, const struct listener_limi
 
     if (!listener)
         return -ENOMEM;
-    listener->socket = listener->epoll = listener->stop = -1;
+    listener->socket = listener->epoll = listener->news = -1;
     listener->ready = ready;
     listener->context = context;
     listener->limits = listener->next_limits = *limits;
@@ -564,6 +482,7 @@ void listener_change_limits(struct listener *listener, const struct listener_lim
     pthread_mutex_lock(&listener->lock);
     listener->next_limits = *limits;
     pthread_mutex_unlock(&listener->lock);
+    eventfd_write(listener->news, 1);
 }
 
 void listener_done(struct listener *listener, const struct ready_request *ready)
@@ -574,7 +493,10 @@ void listener_done(struct listener *listener, const struct ready_request *ready)
 
 void listener_stop(struct listener *listener)
 {
-    eventfd_write(listener->stop, 1);
+    pthread_mutex_lock(&listener->lock);
+    listener->stopping = true;
+    pthread_mutex_unlock(&listener->lock);
+    eventfd_write(listener->news, 1);
     pthread_join(listener->thread, NULL);
     listener_free(listener);
 }

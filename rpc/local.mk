@@ -4,6 +4,7 @@ noinst_LTLIBRARIES += rpc/libguard.la rpc/librpc.la
 rpc_libguard_la_SOURCES = rpc/xml_guard.c rpc/xml_guard.h
 
 rpc_librpc_la_SOURCES = \
+	rpc/connection.c rpc/connection.h \
 	rpc/faults.c rpc/faults.h \
 	rpc/gate.c rpc/gate.h \
 	rpc/http_guard.c rpc/http_guard.h \

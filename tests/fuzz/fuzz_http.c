@@ -138,7 +138,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
     static char answer[ANSWER_BYTES];
     struct http_request request;
-    enum http_verdict verdict = http_guard_look((const char *)bytes, length, &request);
+    enum http_verdict verdict = http_guard_look((const char *)bytes, length, HTTP_BODY_BYTES,
+                                                &request);
     size_t answered;
 
     if (length == 0)

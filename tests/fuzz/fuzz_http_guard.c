@@ -19,7 +19,7 @@ static enum http_verdict look(const char *bytes, size_t length, struct http_requ
 
     memcpy(copy, bytes, length);
     memset(request, 0xff, sizeof *request);
-    return http_guard_look(copy, length, request);
+    return http_guard_look(copy, length, HTTP_BODY_BYTES, request);
 }
 
 static bool fields_are_equal(const struct http_request *a, const struct http_request *b)

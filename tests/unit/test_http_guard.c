@@ -6,9 +6,14 @@
 
 static struct http_request request;
 
+static enum http_verdict look_at(const char *bytes, size_t length)
+{
+    return http_guard_look(bytes, length, HTTP_BODY_BYTES, &request);
+}
+
 static enum http_verdict look(const char *text)
 {
-    return http_guard_look(text, strlen(text), &request);
+    return look_at(text, strlen(text));
 }
 
 #define FIELDS "Host: proxy.example:8000\r\nContent-Type: text/xml\r\n"
@@ -48,8 +53,8 @@ static void every_cut_of_a_call_is_incomplete(void)
     static const char call[] = "POST /RPC2 HTTP/1.1\r\n" FIELDS "Content-Length: 3\r\n\r\nabc";
 
     for (size_t length = 0; length < sizeof call - 1; length++)
-        CU_ASSERT_EQUAL(http_guard_look(call, length, &request), HTTP_INCOMPLETE);
-    CU_ASSERT_EQUAL(http_guard_look(call, sizeof call - 1, &request), HTTP_COMPLETE);
+        CU_ASSERT_EQUAL(look_at(call, length), HTTP_INCOMPLETE);
+    CU_ASSERT_EQUAL(look_at(call, sizeof call - 1), HTTP_COMPLETE);
     CU_ASSERT_EQUAL(request.bytes, sizeof call - 1);
 }
 
@@ -222,11 +227,11 @@ static void a_header_is_short_or_refused(void)
     char text[HTTP_REQUEST_BYTES];
 
     memset(text, 'a', sizeof text);
-    CU_ASSERT_EQUAL(http_guard_look(text, HTTP_HEADER_BYTES, &request), HTTP_INCOMPLETE);
-    CU_ASSERT_EQUAL(http_guard_look(text, HTTP_HEADER_BYTES + 1, &request), HTTP_REFUSED);
+    CU_ASSERT_EQUAL(look_at(text, HTTP_HEADER_BYTES), HTTP_INCOMPLETE);
+    CU_ASSERT_EQUAL(look_at(text, HTTP_HEADER_BYTES + 1), HTTP_REFUSED);
     CU_ASSERT_EQUAL(request.status, 431);
     memset(text, '\n', sizeof text);
-    CU_ASSERT_EQUAL(http_guard_look(text, sizeof text, &request), HTTP_REFUSED);
+    CU_ASSERT_EQUAL(look_at(text, sizeof text), HTTP_REFUSED);
     CU_ASSERT_EQUAL(request.status, 431);
 }
 
@@ -234,7 +239,7 @@ static void a_header_with_a_zero_byte_is_refused(void)
 {
     static const char text[] = "POST /RPC2 HTTP/1.1\r\nHost: a\0b\r\n\r\n";
 
-    CU_ASSERT_EQUAL(http_guard_look(text, sizeof text - 1, &request), HTTP_REFUSED);
+    CU_ASSERT_EQUAL(look_at(text, sizeof text - 1), HTTP_REFUSED);
     CU_ASSERT_EQUAL(request.status, 400);
 }
 
