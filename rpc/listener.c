@@ -172,11 +172,9 @@ static void look(struct listener *listener, struct connection *connection, bool 
 
 static void serve(struct listener *listener, struct connection *connection, uint32_t events)
 {
-    if (events & EPOLLERR)
-        drop(listener, connection);
-    else if (!connection->is_draining)
+    if (!(events & EPOLLERR) && !connection->is_draining)
         look(listener, connection, events & (EPOLLRDHUP | EPOLLHUP));
-    else if (!connection_drain(connection, listener->bytes))
+    else if ((events & EPOLLERR) || !connection_drain(connection, listener->bytes))
         drop(listener, connection);
 }
 

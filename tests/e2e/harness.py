@@ -302,7 +302,8 @@ def fault_of(call, *arguments):
 def _die_with_parent():
     """In the child: whatever happens to the test, its programs end with it."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG
-    signal.signal(signal.SIGINT, signal.SIG_DFL)    # make may have it ignored
+    for number in (signal.SIGINT, signal.SIGQUIT):  # make or a shell may have them ignored
+        signal.signal(number, signal.SIG_DFL)
 
 
 def start(arguments, **options):

@@ -13,6 +13,7 @@ import harness
 from harness import DaemonCase, address_of, connect, in_thread, reset
 
 CALL = xmlrpc.client.dumps((), "system.listMethods").encode()
+SOON_S = 10 if harness.is_sanitized() else 1    # the promise is of the program as it is installed
 LAUGHS = ("<!DOCTYPE methodCall [<!ENTITY a 'ha ha ha ha ha ha'>"
           + "".join(f"<!ENTITY {name} '{f'&{before};' * 12}'>"
                     for before, name in zip("abcdefgh", "bcdefghi"))
@@ -31,7 +32,7 @@ class BadInput(DaemonCase):
         began = time.monotonic()
         with harness.rpc(self.daemon.url) as proxy:
             uri = proxy.Tunnel.openTunnel()
-        self.assertLess(time.monotonic() - began, 1)
+        self.assertLess(time.monotonic() - began, SOON_S)
         harness.discard(address_of(uri))
 
     def send(self, *pieces, finish=False):
@@ -73,7 +74,7 @@ class BadInput(DaemonCase):
         before_kib = self.daemon.resident_kib()
         began = time.monotonic()
         status, answer = self.post(body)
-        self.assertLess(time.monotonic() - began, 1)
+        self.assertLess(time.monotonic() - began, SOON_S)
         self.assertLess(self.daemon.resident_kib() - before_kib, 16 << 10)
         if status == 200:
             self.assertRaises(xmlrpc.client.Fault, xmlrpc.client.loads, answer.decode())
@@ -286,7 +287,7 @@ class SlowOnes(DaemonCase):
         idle = [connect(("127.0.0.1", self.daemon.port)) for _ in range(100)]
         try:
             for _ in range(3):
-                self.assertLess(self.call(), 1)
+                self.assertLess(self.call(), SOON_S)
         finally:
             for connection in idle:
                 connection.close()
@@ -299,7 +300,7 @@ class SlowOnes(DaemonCase):
                              b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n"
                              b"Content-Length: 1000\r\n\r\n<methodCall>")
             for _ in range(3):
-                self.assertLess(self.call(), 1)
+                self.assertLess(self.call(), SOON_S)
         finally:
             for half in halves:
                 half.close()
@@ -315,7 +316,7 @@ class SlowOnes(DaemonCase):
                 one.sendall(f"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n"
                             f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
             for _ in range(3):
-                self.assertLess(self.call(), 1)
+                self.assertLess(self.call(), SOON_S)
         finally:
             for one in deaf:
                 one.close()

@@ -250,7 +250,8 @@ static void a_silent_proxy_is_a_timeout(void)
     clock_gettime(CLOCK_MONOTONIC, &start);
     CU_ASSERT_EQUAL(tristero_open(proxy, NULL, &uri, &error), TRISTERO_TIMEOUT);
     clock_gettime(CLOCK_MONOTONIC, &end);
-    CU_ASSERT(end.tv_sec - start.tv_sec <= 3);
+    /* xmlrpc-c's client looks at the clock every three seconds. */
+    CU_ASSERT((end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000 < 5000);
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, fake.url));
     tristero_proxy_free(proxy);
     fake_stop(&fake);
