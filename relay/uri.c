@@ -72,6 +72,21 @@ static int scheme_parse(const char *text, size_t length, char scheme[URI_SCHEME_
     return (int)bytes;
 }
 
+/* "user@": how many bytes it takes, or -EINVAL. */
+static int user_parse(const char *text, size_t length, char user[URI_USER_BYTES])
+{
+    size_t bytes = 0;
+
+    while (bytes < length && (is_letter(text[bytes]) || is_digit(text[bytes]) ||
+                              (bytes && strchr("-._~", text[bytes]) && text[bytes])))
+        bytes++;
+    if (bytes == 0 || bytes >= URI_USER_BYTES || bytes == length || text[bytes] != '@')
+        return -EINVAL;
+    memcpy(user, text, bytes);
+    user[bytes] = '\0';
+    return (int)bytes + 1;
+}
+
 static int port_parse(const char *text, size_t length, uint16_t *port)
 {
     unsigned value = 0;
@@ -106,6 +121,12 @@ int tunnel_uri_parse(const char *text, size_t length, struct tunnel_uri *uri,
     if (end - text < 3 || memcmp(text, "://", 3) != 0)
         return fail(expected, "\"://\" after the scheme");
     text += 3;
+    if (strcmp(uri->scheme, "ssh") == 0 && memchr(text, '@', (size_t)(end - text))) {
+        bytes = user_parse(text, (size_t)(end - text), uri->user);
+        if (bytes < 0)
+            return fail(expected, "a user of letters and digits between \"://\" and \"@\"");
+        text += bytes;
+    }
     bytes = uri_host_parse(text, (size_t)(end - text), uri->host);
     if (bytes < 0)
         return fail(expected, "a host name, an IPv4 address or an [IPv6 address] after \"://\"");
@@ -126,12 +147,22 @@ void tunnel_uri_format(const struct tunnel_uri *uri, char text[URI_TEXT_BYTES])
 {
     bool is_ip6 = strchr(uri->host, ':') != NULL;
 
-    snprintf(text, URI_TEXT_BYTES, "%s://%s%s%s:%u", uri->scheme,
-             is_ip6 ? "[" : "", uri->host, is_ip6 ? "]" : "", uri->port);
+    snprintf(text, URI_TEXT_BYTES, "%s://%s%s%s%s%s:%u", uri->scheme, uri->user,
+             *uri->user ? "@" : "", is_ip6 ? "[" : "", uri->host, is_ip6 ? "]" : "", uri->port);
+}
+
+/* Both are filled up with NULs. */
+static bool is_same_user(const char a[URI_USER_BYTES], const char b[URI_USER_BYTES])
+{
+    unsigned char differences = 0;
+
+    for (size_t i = 0; i < URI_USER_BYTES; i++)
+        differences |= (unsigned char)(a[i] ^ b[i]);
+    return !differences;
 }
 
 bool tunnel_uri_equal(const struct tunnel_uri *a, const struct tunnel_uri *b)
 {
     return a->port == b->port && strcmp(a->scheme, b->scheme) == 0 &&
-           strcmp(a->host, b->host) == 0;
+           strcmp(a->host, b->host) == 0 && is_same_user(a->user, b->user);
 }

@@ -34,6 +34,33 @@ static void an_ip6_address_stands_in_brackets(void)
     CU_ASSERT(parse("tcp://[::1%lo]:8010") == -EINVAL);
 }
 
+static void of_ssh_a_uri_may_have_a_user(void)
+{
+    CU_ASSERT(parse("ssh://t-a1@proxy:8022") == 0 && is("ssh", "proxy", 8022));
+    CU_ASSERT_STRING_EQUAL(uri.user, "t-a1");
+    CU_ASSERT(parse("ssh://Me@[::1]:8022/") == 0 && is("ssh", "::1", 8022));
+    CU_ASSERT_STRING_EQUAL(uri.user, "Me");
+    CU_ASSERT(parse("ssh://proxy:8022") == 0);
+    CU_ASSERT_STRING_EQUAL(uri.user, "");
+    CU_ASSERT(parse("ssh://@proxy:8022") == -EINVAL);
+    CU_ASSERT(parse("ssh://-oProxyCommand=x@proxy:8022") == -EINVAL);
+    CU_ASSERT(parse("ssh://me:secret@proxy:8022") == -EINVAL);
+    CU_ASSERT(parse("ssh://a@b@proxy:8022") == -EINVAL);
+}
+
+static void uris_of_other_users_are_others(void)
+{
+    struct tunnel_uri other;
+
+    CU_ASSERT(parse("ssh://t-a1@proxy:8022") == 0);
+    other = uri;
+    CU_ASSERT(tunnel_uri_equal(&uri, &other));
+    CU_ASSERT(parse("ssh://t-a12@proxy:8022") == 0);
+    CU_ASSERT(!tunnel_uri_equal(&uri, &other));
+    CU_ASSERT(parse("ssh://proxy:8022") == 0);
+    CU_ASSERT(!tunnel_uri_equal(&uri, &other));
+}
+
 static void scheme_and_host_do_not_mind_case(void)
 {
     CU_ASSERT(parse("TCP://Proxy.Example:8010") == 0 && is("tcp", "proxy.example", 8010));
@@ -85,7 +112,8 @@ static void the_longest_host_fits_and_one_more_byte_does_not(void)
 
 static void what_is_formatted_reads_back_alike(void)
 {
-    static const char *const texts[] = { "tcp://a:1", "tcp://[::1]:8010", "ssh://x.y:65535" };
+    static const char *const texts[] = { "tcp://a:1", "tcp://[::1]:8010", "ssh://x.y:65535",
+                                         "ssh://t-a1@[::1]:8022" };
     char text[URI_TEXT_BYTES];
     struct tunnel_uri before;
 
@@ -114,6 +142,8 @@ int main(void)
     CU_TestInfo tests[] = {
         TEST(a_uri_has_scheme_host_and_port),
         TEST(an_ip6_address_stands_in_brackets),
+        TEST(of_ssh_a_uri_may_have_a_user),
+        TEST(uris_of_other_users_are_others),
         TEST(scheme_and_host_do_not_mind_case),
         TEST(what_is_not_a_uri_is_refused),
         TEST(no_byte_beyond_the_length_is_read),
