@@ -11,12 +11,13 @@
 struct tunnel_backend {
     const char *scheme;                 /* of its URIs, and its name in openTunnel */
 
-    /* Runs on the tunnel's thread for as long as the tunnel lives. Returns when
+    /* NULL where tunnels have no thread of their own, but are carried: see carried.h.
+     * Runs on the tunnel's thread for as long as the tunnel lives. Returns when
      * it has ended, why for the log; closes what it accepted. Stops when the
      * tunnel's waker is asked. */
     const char *(*serve)(struct tunnel *tunnel);
 };
 
-extern const struct tunnel_backend backend_tcp;
+extern const struct tunnel_backend backend_tcp, backend_ssh;
 
 #endif

@@ -11,15 +11,37 @@ relay_librelay_la_SOURCES = \
 	relay/address_table.c relay/address_table.h \
 	relay/backend_tcp.c relay/backend.h \
 	relay/buffer_pool.c relay/buffer_pool.h \
+	relay/carried.c relay/carried.h \
 	relay/duplex.c relay/duplex.h \
 	relay/flow.c relay/flow.h \
 	relay/log.c relay/log.h \
+	relay/log_budget.c relay/log_budget.h \
 	relay/pipe_pool.c relay/pipe_pool.h \
 	relay/port_pool.c relay/port_pool.h \
 	relay/rate.c relay/rate.h \
-	relay/relay.c relay/relay.h \
+	relay/refusals.c relay/refusals.h \
+	relay/relay.c relay/relay.h relay/relay_private.h \
+	relay/ssh_service.h \
 	relay/tally.c relay/tally.h \
 	relay/thread_stack.c relay/thread_stack.h \
 	relay/tunnel.c relay/tunnel.h
 relay_librelay_la_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS)
 relay_librelay_la_LIBADD = relay/libends.la $(SODIUM_LIBS) $(PTHREAD_LIBS)
+
+if WITH_SSH
+relay_librelay_la_SOURCES += \
+	relay/ssh_authorized.c relay/ssh_authorized.h \
+	relay/ssh_carrier.c relay/ssh_carrier.h \
+	relay/ssh_console.c \
+	relay/ssh_forward.c \
+	relay/ssh_host_key.c relay/ssh_host_key.h \
+	relay/ssh_keys.c relay/ssh_keys.h \
+	relay/ssh_login.c \
+	relay/ssh_private.h \
+	relay/ssh_service.c \
+	relay/ssh_stream.c
+relay_librelay_la_CFLAGS += $(SSH_CFLAGS)
+relay_librelay_la_LIBADD += $(SSH_LIBS)
+else
+relay_librelay_la_SOURCES += relay/ssh_none.c
+endif

@@ -1,4 +1,4 @@
-#include "rpc/log_budget.h"
+#include "relay/log_budget.h"
 
 bool log_budget_spend(struct log_budget *budget, int64_t now_ms, unsigned *left_out)
 {

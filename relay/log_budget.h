@@ -1,7 +1,7 @@
 /* log_budget: so many log lines of a kind a minute, so that a flood of what they
  * tell about does not fill the disk. Not thread-safe: its owner guards it. */
-#ifndef RPC_LOG_BUDGET_H
-#define RPC_LOG_BUDGET_H
+#ifndef RELAY_LOG_BUDGET_H
+#define RELAY_LOG_BUDGET_H
 
 #include <stdbool.h>
 #include <stdint.h>

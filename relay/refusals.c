@@ -1,4 +1,4 @@
-#include "rpc/refusals.h"
+#include "relay/refusals.h"
 
 #include "relay/log.h"
 #include "relay/waker.h"
@@ -18,6 +18,9 @@ static const char *const names[LIMITS] = {
     [LIMIT_CONNECTIONS_PER_ADDRESS] = "connections-per-address",
     [LIMIT_REQUEST_TIMEOUT]         = "request-timeout",
     [LIMIT_REQUEST_SIZE]            = "request-size",
+    [LIMIT_SSH_HANDSHAKES]          = "ssh-handshakes",
+    [LIMIT_SSH_HANDSHAKES_PER_ADDRESS] = "ssh-handshakes-per-address",
+    [LIMIT_SSH_LOGIN_TIMEOUT]       = "ssh-login-timeout",
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -1,7 +1,7 @@
 /* refusals: counts what each limit has refused, and tells it in the log, at once
  * for the first and then once a minute at most. Any thread. */
-#ifndef RPC_REFUSALS_H
-#define RPC_REFUSALS_H
+#ifndef RELAY_REFUSALS_H
+#define RELAY_REFUSALS_H
 
 enum limit {
     LIMIT_MAX_TUNNELS,
@@ -12,6 +12,9 @@ enum limit {
     LIMIT_CONNECTIONS_PER_ADDRESS,
     LIMIT_REQUEST_TIMEOUT,
     LIMIT_REQUEST_SIZE,
+    LIMIT_SSH_HANDSHAKES,
+    LIMIT_SSH_HANDSHAKES_PER_ADDRESS,
+    LIMIT_SSH_LOGIN_TIMEOUT,
     LIMITS
 };
 

@@ -2,17 +2,15 @@
 
 #include "relay/backend.h"
 #include "relay/buffer_pool.h"
+#include "relay/carried.h"
 #include "relay/log.h"
 #include "relay/pipe_pool.h"
-#include "relay/port_pool.h"
+#include "relay/relay_private.h"
 #include "relay/socket.h"
-#include "relay/tally.h"
 #include "relay/thread_stack.h"
-#include "relay/tunnel.h"
 
 #include <errno.h>
 #include <malloc.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,66 +19,33 @@
 /* After so many tunnels at once the heap is worth a look for what can go back. */
 enum { CROWD = 100 };
 
-static const struct tunnel_backend *const backends[] = { &backend_tcp };
+static const struct tunnel_backend *const backends[] = { &backend_tcp, &backend_ssh };
 
-/* A thread can't give its own stack back: who ends after it does. */
-struct ended_thread {
-    void *stack;                        /* NULL: none */
-    pthread_t thread;
-};
+static bool is_carried(const struct tunnel_backend *backend)
+{
+    return !backend->serve;
+}
 
-/* Settings that tunnels share, and that never change: a change makes others. */
-struct shared_settings {
-    struct relay_settings values;
-    size_t tunnels;                     /* guarded by the relay's lock: opened with them */
-};
+static bool has_backend(struct relay *relay, const struct tunnel_backend *backend)
+{
+    return !is_carried(backend) || relay_ssh(relay).port != 0;
+}
 
-struct relay {
-    struct port_pool *pool;
-
-    pthread_mutex_t lock;
-    pthread_cond_t emptied;             /* alive became 0 */
-    struct shared_settings *settings;   /* guarded by lock: for the next tunnel */
-    struct tunnel **table;              /* guarded by lock: by index of the port pair, or NULL */
-    size_t alive;                       /* guarded by lock: in the table, or about to be */
-    struct tally addresses, users;      /* guarded by lock: that have opened those alive */
-    uint64_t last_id;                   /* guarded by lock */
-    bool refusing;                      /* guarded by lock: no new tunnels */
-    bool ending;                        /* guarded by lock: nor may those in the making begin */
-    struct ended_thread ended;          /* guarded by lock: the last that has ended, to be joined */
-    size_t crowd;                       /* guarded by lock: most alive since there were none */
-};
-
-/* What a tunnel counts for as long as it is alive. */
-struct reservation {
-    uint64_t id;
-    struct shared_settings *settings;
-    struct tally_entry *address, *user; /* NULL: there are no users */
-};
-
-/* What a tunnel's thread starts with, and owns. */
-struct tunnel_start {
-    struct relay *relay;
-    void *stack;                        /* of its thread */
-    struct reservation reservation;
-    struct tunnel tunnel;
-    char host[];                        /* the tunnel's */
-};
-
-void relay_backend_names(char *text, size_t room)
+void relay_backend_names(struct relay *relay, char *text, size_t room)
 {
     size_t used = 0;
 
     text[0] = '\0';
     for (size_t i = 0; i < sizeof backends / sizeof backends[0] && used < room; i++)
-        used += (size_t)snprintf(text + used, room - used, "%s%s", i ? ", " : "",
-                                 backends[i]->scheme);
+        if (has_backend(relay, backends[i]))
+            used += (size_t)snprintf(text + used, room - used, "%s%s", used ? ", " : "",
+                                     backends[i]->scheme);
 }
 
-static const struct tunnel_backend *backend_find(const char *name)
+static const struct tunnel_backend *backend_find(struct relay *relay, const char *name)
 {
     for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++) {
-        if (strcmp(backends[i]->scheme, name) == 0)
+        if (strcmp(backends[i]->scheme, name) == 0 && has_backend(relay, backends[i]))
             return backends[i];
     }
     return NULL;
@@ -165,7 +130,7 @@ static void bury(const struct ended_thread *ended)
     if (!ended->stack)
         return;
     pthread_join(ended->thread, NULL);
-    thread_stack_free(ended->stack);
+    thread_stack_free(ended->stack, THREAD_STACK_BYTES);
 }
 
 void relay_free(struct relay *relay)
@@ -247,8 +212,7 @@ static void unreserve(struct relay *relay, const struct reservation *reservation
         release_pools(crowd);
 }
 
-/* -ESHUTDOWN: relay_end_all has been through the table already. */
-static int enter_table(struct relay *relay, struct tunnel *tunnel)
+int enter_table(struct relay *relay, struct tunnel *tunnel)
 {
     int err = 0;
 
@@ -261,8 +225,7 @@ static int enter_table(struct relay *relay, struct tunnel *tunnel)
     return err;
 }
 
-/* From here on nobody else can reach the tunnel. */
-static void leave_table(struct relay *relay, struct tunnel *tunnel)
+void leave_table(struct relay *relay, struct tunnel *tunnel)
 {
     pthread_mutex_lock(&relay->lock);
     relay->table[tunnel->pair.index] = NULL;
@@ -283,7 +246,7 @@ static void end_thread(struct relay *relay, void *stack)
 
 /* The pair is at rest before the tunnel stops being counted: whoever sees the
  * count go down finds the pair. */
-static void tunnel_free(struct tunnel_start *start)
+void tunnel_free(struct tunnel_start *start)
 {
     struct relay *relay = start->relay;
     struct reservation reservation = start->reservation;
@@ -311,7 +274,7 @@ static int start_thread(struct tunnel_start *start)
 {
     pthread_attr_t attributes;
     pthread_t thread;
-    int err = thread_stack_new(&start->stack);
+    int err = thread_stack_new(THREAD_STACK_BYTES, &start->stack);
 
     if (err)
         return err;
@@ -324,14 +287,12 @@ static int start_thread(struct tunnel_start *start)
     pthread_attr_destroy(&attributes);
 out:
     if (err)
-        thread_stack_free(start->stack);
+        thread_stack_free(start->stack, THREAD_STACK_BYTES);
     return err;
 }
 
-/* A tunnel with its port pair, counted but not yet known to anyone. */
-static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
-                      const char *host, const struct tunnel_opener *opener,
-                      struct tunnel_start **out)
+int tunnel_new(struct relay *relay, const struct tunnel_backend *backend, const char *host,
+               const struct tunnel_opener *opener, const char *owner, struct tunnel_start **out)
 {
     struct reservation reservation = { 0 };
     struct tunnel_start *start;
@@ -339,7 +300,7 @@ static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
 
     if (err)
         return err;
-    start = calloc(1, sizeof *start + strlen(host) + 1);
+    start = calloc(1, sizeof *start + strlen(host) + 1 + strlen(owner) + 1);
     err = start ? port_pool_take(relay->pool, &start->tunnel.pair) : -ENOMEM;
     if (err) {
         free(start);
@@ -353,7 +314,9 @@ static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
     start->tunnel.settings = &reservation.settings->values;
     start->tunnel.opener = opener->address;
     start->tunnel.opened_ms = clock_ms();
-    start->tunnel.host = strcpy(start->host, host);
+    start->tunnel.host = strcpy(start->texts, host);
+    start->tunnel.owner = strcpy(start->texts + strlen(host) + 1, owner);
+    start->tunnel.server_port = *owner ? relay_ssh(relay).port : start->tunnel.pair.server_port;
     *out = start;
     return 0;
 }
@@ -361,14 +324,16 @@ static int tunnel_new(struct relay *relay, const struct tunnel_backend *backend,
 int relay_open_tunnel(struct relay *relay, const char *backend_name, const char *host,
                       const struct tunnel_opener *opener, struct tunnel_uri *server_uri)
 {
-    const struct tunnel_backend *backend = backend_find(backend_name);
+    const struct tunnel_backend *backend = backend_find(relay, backend_name);
     char text[NET_ADDRESS_TEXT_BYTES];
     struct tunnel_start *start;
     int err;
 
     if (!backend)
         return -EPROTONOSUPPORT;
-    err = tunnel_new(relay, backend, host, opener, &start);
+    if (is_carried(backend))
+        return carried_open(relay, backend, host, opener, server_uri);
+    err = tunnel_new(relay, backend, host, opener, "", &start);
     if (err)
         return err;
     err = enter_table(relay, &start->tunnel);
@@ -390,27 +355,42 @@ out:
     return err;
 }
 
+/* With the relay's lock held: the tunnel at index, if it was given out as server_uri. */
+static const struct tunnel *tunnel_at(const struct relay *relay, size_t index,
+                                      const struct tunnel_uri *server_uri)
+{
+    const struct tunnel *tunnel = relay->table[index];
+    struct tunnel_uri its_uri;
+
+    if (!tunnel)
+        return NULL;
+    tunnel_server_uri(tunnel, &its_uri);
+    return tunnel_uri_equal(&its_uri, server_uri) ? tunnel : NULL;
+}
+
+/* With the relay's lock held. The port of a carried tunnel's URI tells nothing. */
+static const struct tunnel *tunnel_find(const struct relay *relay,
+                                        const struct tunnel_uri *server_uri)
+{
+    ptrdiff_t index = port_pool_index(relay->pool, server_uri->port);
+    const struct tunnel *tunnel = index < 0 ? NULL : tunnel_at(relay, (size_t)index, server_uri);
+
+    for (size_t i = 0; i < port_pool_size(relay->pool) && *server_uri->user && !tunnel; i++)
+        tunnel = tunnel_at(relay, i, server_uri);
+    return tunnel;
+}
+
 int relay_tunnel_address(struct relay *relay, const struct tunnel_uri *server_uri,
                          struct tunnel_uri *client_uri)
 {
-    ptrdiff_t index = port_pool_index(relay->pool, server_uri->port);
     const struct tunnel *tunnel;
-    struct tunnel_uri its_uri;
-    int err = -ENOENT;
 
-    if (index < 0)
-        return err;
     pthread_mutex_lock(&relay->lock);
-    tunnel = relay->table[index];
-    if (tunnel) {
-        tunnel_server_uri(tunnel, &its_uri);
-        if (tunnel_uri_equal(&its_uri, server_uri)) {
-            tunnel_client_uri(tunnel, client_uri);
-            err = 0;
-        }
-    }
+    tunnel = tunnel_find(relay, server_uri);
+    if (tunnel)
+        tunnel_client_uri(tunnel, client_uri);
     pthread_mutex_unlock(&relay->lock);
-    return err;
+    return tunnel ? 0 : -ENOENT;
 }
 
 struct relay_counts relay_counts(struct relay *relay)
@@ -422,6 +402,23 @@ struct relay_counts relay_counts(struct relay *relay)
     pthread_mutex_unlock(&relay->lock);
     counts.resting_pairs = port_pool_resting(relay->pool);
     return counts;
+}
+
+void relay_set_ssh(struct relay *relay, const struct relay_ssh *ssh)
+{
+    pthread_mutex_lock(&relay->lock);
+    relay->ssh = *ssh;
+    pthread_mutex_unlock(&relay->lock);
+}
+
+struct relay_ssh relay_ssh(struct relay *relay)
+{
+    struct relay_ssh ssh;
+
+    pthread_mutex_lock(&relay->lock);
+    ssh = relay->ssh;
+    pthread_mutex_unlock(&relay->lock);
+    return ssh;
 }
 
 struct relay_settings relay_settings(struct relay *relay)
@@ -485,6 +482,9 @@ void relay_end_all(struct relay *relay)
         if (relay->table[i])
             waker_ask(&relay->table[i]->waker);
     }
+    pthread_mutex_unlock(&relay->lock);
+    carried_expire(relay);
+    pthread_mutex_lock(&relay->lock);
     while (relay->alive)
         pthread_cond_wait(&relay->emptied, &relay->lock);
     pthread_mutex_unlock(&relay->lock);

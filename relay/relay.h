@@ -16,6 +16,8 @@
 
 struct relay;
 
+enum { RELAY_PUBLIC_KEY_BYTES = 128 };
+
 struct relay_settings {
     struct net_address listen;          /* where port pairs listen; its port is not used */
     uint16_t port_low, port_high;       /* the range of port pairs, both ends in it */
@@ -27,8 +29,15 @@ struct relay_settings {
     int64_t idle_timeout_ms;            /* 0: none */
     int64_t lifetime_ms;                /* of a tunnel, from its opening; 0: no limit */
     int64_t bytes_per_s;                /* of a tunnel, both directions together; 0: no limit */
+    int64_t reserve_ms;                 /* that a carried tunnel waits for its server to come back */
     int64_t keepalive_ms;               /* as socket_prepare_to_relay takes it */
     bool attach_from_any;               /* or only from the address that opened the tunnel */
+};
+
+/* The ssh front that servers attach at, if there is one. */
+struct relay_ssh {
+    uint16_t port;                      /* 0: there is none */
+    char public_key[RELAY_PUBLIC_KEY_BYTES];    /* of the proxy: "ssh-ed25519 AAAA..." */
 };
 
 /* Whoever opens a tunnel. */
@@ -67,7 +76,11 @@ int relay_tunnel_address(struct relay *relay, const struct tunnel_uri *server_ur
                          struct tunnel_uri *client_uri);
 
 /* Writes the names that relay_open_tunnel takes, as "tcp" or "tcp, ssh". */
-void relay_backend_names(char *text, size_t room);
+void relay_backend_names(struct relay *relay, char *text, size_t room);
+
+/* The ssh backend is there from now on; port 0: it is there no more. */
+void relay_set_ssh(struct relay *relay, const struct relay_ssh *ssh);
+struct relay_ssh relay_ssh(struct relay *relay);
 
 struct relay_counts relay_counts(struct relay *relay);
 struct relay_settings relay_settings(struct relay *relay);

@@ -130,17 +130,22 @@ static int notice_dead_peer(int socket, int keepalive_s)
     return err;
 }
 
-int socket_prepare_to_relay(int socket, int64_t keepalive_ms)
+int socket_prepare_carrier(int socket, int64_t keepalive_ms)
 {
     int err = set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
 
     if (!err)
         err = notice_dead_peer(socket, (int)(keepalive_ms / 1000));
     if (!err)
-        err = set_linger(socket, true);
-    if (!err)
         dont_pace_within_this_machine(socket);
     return err;
+}
+
+int socket_prepare_to_relay(int socket, int64_t keepalive_ms)
+{
+    int err = socket_prepare_carrier(socket, keepalive_ms);
+
+    return err ? err : set_linger(socket, true);
 }
 
 void socket_close(int socket)

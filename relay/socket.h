@@ -28,6 +28,10 @@ int socket_connect(const char *host, uint16_t port, int timeout_ms);
  * or probes unanswered. */
 int socket_prepare_to_relay(int socket, int64_t keepalive_ms);
 
+/* Sets up a connection that is no stream of its own, but carries some: as above,
+ * but that what was written is still delivered when it is closed. */
+int socket_prepare_carrier(int socket, int64_t keepalive_ms);
+
 /* Closes a connection whose stream ended as it should: what was written is
  * still delivered, then the end. -1 is ignored. */
 void socket_close(int socket);

@@ -1,7 +1,6 @@
 #include "relay/thread_stack.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -10,27 +9,27 @@ static size_t guard_bytes(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-int thread_stack_new(void **stack)
+int thread_stack_new(size_t bytes, void **stack)
 {
     size_t guard = guard_bytes();
-    char *area = mmap(NULL, guard + THREAD_STACK_BYTES, PROT_NONE,
+    char *area = mmap(NULL, guard + bytes, PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
 
     if (area == MAP_FAILED)
         return -errno;
-    if (mprotect(area + guard, THREAD_STACK_BYTES, PROT_READ | PROT_WRITE) < 0) {
+    if (mprotect(area + guard, bytes, PROT_READ | PROT_WRITE) < 0) {
         int err = -errno;
 
-        munmap(area, guard + THREAD_STACK_BYTES);
+        munmap(area, guard + bytes);
         return err;
     }
     *stack = area + guard;
     return 0;
 }
 
-void thread_stack_free(void *stack)
+void thread_stack_free(void *stack, size_t bytes)
 {
     size_t guard = guard_bytes();
 
-    munmap((char *)stack - guard, guard + THREAD_STACK_BYTES);
+    munmap((char *)stack - guard, guard + bytes);
 }

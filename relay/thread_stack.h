@@ -6,6 +6,8 @@
 #ifndef RELAY_THREAD_STACK_H
 #define RELAY_THREAD_STACK_H
 
+#include <stddef.h>
+
 #ifdef __has_feature                    /* clang's way to ask */
 #if __has_feature(thread_sanitizer)
 #define THREAD_STACK_SANITIZED
@@ -22,10 +24,10 @@ enum { THREAD_STACK_BYTES = 2 * 1024 * 1024 };
 enum { THREAD_STACK_BYTES = 64 * 1024 };
 #endif
 
-/* For pthread_attr_setstack, with THREAD_STACK_BYTES. 0 or a negative errno. */
-int thread_stack_new(void **stack);
+/* For pthread_attr_setstack, with so many bytes, in whole pages. 0 or a negative errno. */
+int thread_stack_new(size_t bytes, void **stack);
 
 /* Once its thread has been joined, or has never been. */
-void thread_stack_free(void *stack);
+void thread_stack_free(void *stack, size_t bytes);
 
 #endif

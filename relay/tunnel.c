@@ -6,10 +6,12 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static void fill_uri(struct tunnel_uri *uri, const char *scheme, const char *host, uint16_t port)
 {
+    memset(uri, 0, sizeof *uri);
     snprintf(uri->scheme, sizeof uri->scheme, "%s", scheme);
     snprintf(uri->host, sizeof uri->host, "%s", host);
     uri->port = port;
@@ -17,7 +19,8 @@ static void fill_uri(struct tunnel_uri *uri, const char *scheme, const char *hos
 
 void tunnel_server_uri(const struct tunnel *tunnel, struct tunnel_uri *uri)
 {
-    fill_uri(uri, tunnel->backend->scheme, tunnel->host, tunnel->pair.server_port);
+    fill_uri(uri, tunnel->backend->scheme, tunnel->host, tunnel->server_port);
+    snprintf(uri->user, sizeof uri->user, "%s", tunnel->owner);
 }
 
 void tunnel_client_uri(const struct tunnel *tunnel, struct tunnel_uri *uri)

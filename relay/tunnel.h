@@ -1,7 +1,7 @@
 /* tunnel: one tunnel, from its opening to its close.
  *
- * A tunnel belongs to its thread: only that thread touches its sockets and its
- * state. Others find it in the relay's table and may read what is fixed at
+ * A tunnel belongs to its thread, or to that of the carrier that holds it: only
+ * that thread touches its sockets and its state. Others find it in the relay's table and may read what is fixed at
  * opening (its URIs), or ask its waker to make it end. */
 #ifndef RELAY_TUNNEL_H
 #define RELAY_TUNNEL_H
@@ -23,7 +23,13 @@ struct tunnel {
     const struct relay_settings *settings;      /* those at its opening; never change */
     struct net_address opener;
     const char *host;                   /* of its URIs; whoever made the tunnel owns it */
+    const char *owner;                  /* the same; "", but of carried tunnels: see carried.h */
+    uint16_t server_port;               /* of its server URI */
     int64_t opened_ms;
+
+    bool is_held;                       /* guarded by the relay's lock, as the next two: */
+    bool was_held;                      /* carried.h */
+    int64_t waits_until_ms;             /* while nobody holds it */
 
     struct waker waker;                 /* asked by the relay when the tunnel has to end */
     struct port_pair pair;              /* the listeners are the thread's */

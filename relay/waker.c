@@ -37,11 +37,21 @@ void waker_own(struct waker *waker)
 }
 
 /* Not owned yet: the owner finds the flag when it comes to wait. */
-void waker_ask(struct waker *waker)
+static void raise_flag(struct waker *waker, atomic_bool *flag)
 {
-    atomic_store(&waker->asked, true);
+    atomic_store(flag, true);
     if (atomic_load(&waker->owned))
         pthread_kill(waker->owner, WAKE_SIGNAL);
+}
+
+void waker_ask(struct waker *waker)
+{
+    raise_flag(waker, &waker->asked);
+}
+
+void waker_nudge(struct waker *waker)
+{
+    raise_flag(waker, &waker->nudged);
 }
 
 int64_t clock_ms(void)
@@ -71,6 +81,8 @@ int waker_poll(struct waker *waker, struct pollfd *polled, nfds_t count, int64_t
 
         if (waker_was_asked(waker))
             return -ECANCELED;
+        if (waker && atomic_exchange(&waker->nudged, false))
+            return -EAGAIN;
         if (deadline_ms != INT64_MAX) {
             wait_ms = deadline_ms - clock_ms();
             if (wait_ms < 0)

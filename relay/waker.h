@@ -17,6 +17,7 @@
 
 struct waker {                          /* all zero: nobody owns it yet, nobody asked */
     atomic_bool asked;
+    atomic_bool nudged;
     atomic_bool owned;
     pthread_t owner;                    /* set before owned is */
 };
@@ -33,6 +34,9 @@ void waker_own(struct waker *waker);
 /* By anyone, at any time while the waker exists and its owner has not ended. */
 void waker_ask(struct waker *waker);
 
+/* The same, but the owner only looks up once: waker_poll returns -EAGAIN. */
+void waker_nudge(struct waker *waker);
+
 static inline bool waker_was_asked(struct waker *waker)
 {
     return waker && atomic_load(&waker->asked);
@@ -40,7 +44,7 @@ static inline bool waker_was_asked(struct waker *waker)
 
 /* As poll, by the owner: the number of ready entries, 0 when deadline_ms (of
  * clock_ms; INT64_MAX for none) has passed, -ECANCELED once the waker was
- * asked, another negative errno for a failure. Waits again by itself when
+ * asked, -EAGAIN when it was nudged, another negative errno for a failure. Waits again by itself when
  * interrupted by other signals. waker may be NULL: then nobody can ask, and the
  * thread's signal mask stays as it is; an owner lets no other signal in. */
 int waker_poll(struct waker *waker, struct pollfd *polled, nfds_t count, int64_t deadline_ms);

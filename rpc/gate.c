@@ -3,7 +3,7 @@
 #include "relay/address_table.h"
 #include "relay/log.h"
 #include "relay/waker.h"
-#include "rpc/log_budget.h"
+#include "relay/log_budget.h"
 
 #include <crypt.h>
 #include <errno.h>

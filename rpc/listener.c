@@ -5,8 +5,8 @@
 #include "relay/tally.h"
 #include "relay/waker.h"
 #include "rpc/connection.h"
-#include "rpc/log_budget.h"
-#include "rpc/refusals.h"
+#include "relay/log_budget.h"
+#include "relay/refusals.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -9,9 +9,7 @@ rpc_librpc_la_SOURCES = \
 	rpc/gate.c rpc/gate.h \
 	rpc/http_guard.c rpc/http_guard.h \
 	rpc/listener.c rpc/listener.h \
-	rpc/log_budget.c rpc/log_budget.h \
 	rpc/methods.c rpc/methods.h \
-	rpc/refusals.c rpc/refusals.h \
 	rpc/rpc_server.c rpc/rpc_server.h \
 	rpc/system_methods.c \
 	rpc/tunnel_methods.c \

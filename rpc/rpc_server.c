@@ -5,7 +5,7 @@
 #include "rpc/gate.h"
 #include "rpc/listener.h"
 #include "rpc/methods.h"
-#include "rpc/refusals.h"
+#include "relay/refusals.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,7 +6,7 @@
 #include "relay/uri.h"
 #include "relay/waker.h"
 #include "rpc/faults.h"
-#include "rpc/refusals.h"
+#include "relay/refusals.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -54,7 +54,7 @@ static void open_failed(xmlrpc_env *env, int err, const char *backend, struct re
 
     switch (-err) {
     case EPROTONOSUPPORT:
-        relay_backend_names(names, sizeof names);
+        relay_backend_names(relay, names, sizeof names);
         fault_set(env, FAULT_UNKNOWN_BACKEND, "got \"%s\", this proxy has %s",
                   text_printable(backend, strlen(backend), shown, sizeof shown), names);
         break;

@@ -115,16 +115,21 @@ static void config_set_defaults(struct config *config)
 }
 
 /* Whether callers may come from elsewhere. */
-static bool config_faces_others(const struct config *config)
+static bool callers_are_others(const struct config *config)
 {
     return !net_address_is_loopback(&config->listen) || config->rpc.listener.has_trusted_proxy;
+}
+
+static bool ssh_servers_are_others(const struct config *config)
+{
+    return config->ssh_listen_given && !net_address_is_loopback(&config->ssh_listen);
 }
 
 /* Programs of this machine are not each other's enemies: what is limited by
  * address is so by itself only where callers may come from elsewhere. */
 static void fill_in_limits_by_address(struct config *config)
 {
-    bool faces_others = config_faces_others(config);
+    bool faces_others = callers_are_others(config) || ssh_servers_are_others(config);
 
     if (config->relay.tunnels_per_address == SIZE_MAX)
         config->relay.tunnels_per_address = faces_others ? DEFAULT_TUNNELS_PER_ADDRESS : 0;
@@ -142,7 +147,17 @@ static int check_openness(const struct config *config, char error[CONFIG_ERROR_B
                  "expected either users, or open-to-all, which asks nobody who they are; got both");
         return -EINVAL;
     }
-    if (config->users[0] || config->open_to_all || !config_faces_others(config))
+    if (config->users[0] || config->open_to_all)
+        return 0;
+    if (ssh_servers_are_others(config) && !config->authorized_keys[0]) {
+        net_address_format(&config->ssh_listen, address);
+        snprintf(error, CONFIG_ERROR_BYTES,
+                 "ssh-listen: others than this machine reach %s, and could open tunnels: name "
+                 "those who may with --ssh-authorized-keys FILE or --users FILE, or give "
+                 "--open-to-all if everybody may", address);
+        return -EINVAL;
+    }
+    if (!callers_are_others(config))
         return 0;
     if (net_address_is_loopback(&config->listen))
         strcpy(address, "the trusted proxy");
@@ -181,6 +196,10 @@ int config_read(int argc, char **argv, struct config *config, enum config_wish *
         net_address_set_port(&config->relay.listen, 0);
     }
     fill_in_limits_by_address(config);
+    /* By ssh, too, everybody may open tunnels where everybody may call, unless keys
+     * tell otherwise. */
+    config->ssh.open_to_all = config->open_to_all ||
+                              (!config->users[0] && !config->authorized_keys[0]);
     return err ? err : check_openness(config, error);
 }
 

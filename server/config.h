@@ -8,6 +8,7 @@
 #include "relay/log.h"
 #include "relay/net_address.h"
 #include "relay/relay.h"
+#include "relay/ssh_service.h"
 #include "relay/uri.h"
 #include "rpc/rpc_server.h"
 
@@ -29,6 +30,11 @@ struct config {
     char host[URI_HOST_BYTES];          /* for the URIs; "": as the caller addressed the proxy */
     struct relay_settings relay;
     struct rpc_limits rpc;
+    struct net_address ssh_listen;      /* where ssh is served, if it is given */
+    bool ssh_listen_given;
+    char state_dir[CONFIG_PATH_BYTES];  /* where the proxy's key is */
+    char authorized_keys[CONFIG_PATH_BYTES];    /* the file of who may open tunnels by ssh; "": none */
+    struct ssh_limits ssh;              /* but for streams, which the limit of descriptors decides */
     bool relay_listen_given;            /* relay.listen is not just a copy of listen */
     bool max_tunnels_given;             /* relay.max_tunnels is not just the default */
     int64_t drain_ms;                   /* what live tunnels get to finish in */

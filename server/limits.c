@@ -23,5 +23,6 @@ int limits_make_room(size_t tunnels, size_t connections, struct limits_descripto
     room->available = limit.rlim_max < SIZE_MAX ? limit.rlim_max : SIZE_MAX;
     room->fitting_tunnels = room->available < besides ? 0 :
         (room->available - besides) / DESCRIPTORS_A_TUNNEL;
+    room->spare = room->available > room->needed ? room->available - room->needed : 0;
     return room->needed <= room->available ? 0 : -EMFILE;
 }

@@ -8,6 +8,7 @@ struct limits_descriptors {
     size_t needed;                      /* for the tunnels and all the rest */
     size_t available;
     size_t fitting_tunnels;             /* how many tunnels available would do for */
+    size_t spare;                       /* available, and not needed */
 };
 
 /* Raises the limit of open descriptors as far as it goes, and fills *room. 0;

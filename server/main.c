@@ -5,6 +5,7 @@
 #include "relay/log.h"
 #include "relay/net_address.h"
 #include "relay/relay.h"
+#include "relay/ssh_service.h"
 #include "relay/waker.h"
 #include "rpc/rpc_server.h"
 #include "rpc/users.h"
@@ -27,6 +28,7 @@
 enum {
     EXIT_USAGE = 2,
     DRAIN_LOOK_MS = 50,                 /* between looks for a second signal */
+    STREAMS_LEAST = 64,                 /* clients of ssh tunnels that there must be room for */
     END_MS = 20000                      /* what the end takes at most, beside draining */
 };
 
@@ -36,6 +38,7 @@ struct service {
     char **argv;
     struct config config;               /* what holds now */
     struct relay *relay;
+    struct ssh_service *ssh;            /* NULL: there is none */
     struct rpc_server *server;
 };
 
@@ -89,12 +92,17 @@ static bool ending_came(const sigset_t *endings)
     return sigtimedwait(endings, NULL, &(struct timespec){ 0 }) > 0;
 }
 
-static int make_room(const struct config *config, char error[CONFIG_ERROR_BYTES])
+static int make_room(struct config *config, char error[CONFIG_ERROR_BYTES])
 {
     struct limits_descriptors room;
     size_t tunnels = config_tunnels_at_once(config);
-    int err = limits_make_room(tunnels, config->rpc.listener.connections, &room);
+    size_t connections = config->rpc.listener.connections;
+    int err;
 
+    if (config->ssh_listen_given)
+        connections += config->ssh.handshakes + STREAMS_LEAST;
+    err = limits_make_room(tunnels, connections, &room);
+    config->ssh.streams = STREAMS_LEAST + room.spare;
     if (err == -EMFILE && room.fitting_tunnels)
         snprintf(error, CONFIG_ERROR_BYTES,
                  "%zu tunnels need %zu open descriptors, and the limit (ulimit -Hn) is %zu: "
@@ -198,13 +206,16 @@ static int announce(const struct net_address *address)
 
 /* Calls go on being answered meanwhile, so that servers learn that no new
  * tunnels are to be had here. */
-static void drain(struct relay *relay, int64_t drain_ms, const sigset_t *endings)
+static void drain(const struct service *service, int64_t drain_ms, const sigset_t *endings)
 {
+    struct relay *relay = service->relay;
     int64_t deadline_ms = clock_ms() + drain_ms;
     bool hurried = false;
     size_t tunnels;
 
     relay_refuse_new(relay);
+    if (service->ssh)
+        ssh_service_drain(service->ssh);
     notify("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%lld",
            (long long)(drain_ms + END_MS) * 1000);
     tunnels = relay_counts(relay).tunnels;
@@ -222,10 +233,30 @@ static void drain(struct relay *relay, int64_t drain_ms, const sigset_t *endings
                   hurried ? "a second signal came" : "the time to finish is over");
 }
 
-/* Reads the configuration and the users again. Either all of it holds from now
- * on, or nothing has changed. */
+/* Makes the new configuration hold, none of which can fail. Who may do what is
+ * taken over. */
+static void change(struct service *service, const struct config *config, struct users *users,
+                   struct authorized_keys *keys)
+{
+    log_set_level(config->log_level);
+    log_set_addresses(config->log_addresses);
+    log_write(LOG_INFO, "the configuration was read again");
+    log_limits(config);
+    log_who_may_call(config, users);
+    if (service->ssh)
+        ssh_service_change(service->ssh, &config->ssh, keys);
+    else
+        ssh_service_free_keys(keys);
+    rpc_server_change_users(service->server, users);
+    rpc_server_change_limits(service->server, &config->rpc);
+    service->config = *config;
+}
+
+/* Reads the configuration and the files of users again. Either all of it holds
+ * from now on, or nothing has changed. */
 static int reload(struct service *service, char error[CONFIG_ERROR_BYTES])
 {
+    struct authorized_keys *keys = NULL;
     struct users *users = NULL;
     enum config_wish wish;
     struct config config;
@@ -243,23 +274,20 @@ static int reload(struct service *service, char error[CONFIG_ERROR_BYTES])
     err = make_room(&config, error);
     if (!err)
         err = read_users(&config, &users, error);
+    if (!err)
+        err = ssh_service_read_keys(config.authorized_keys, &keys, error);
     if (err)
-        return err;
+        goto out;
     err = relay_change_settings(service->relay, &config.relay);
-    if (err) {
-        snprintf(error, CONFIG_ERROR_BYTES, "%s", strerror(-err));
-        users_release(users);
-        return err;
+    if (!err) {
+        change(service, &config, users, keys);
+        return 0;
     }
-    log_set_level(config.log_level);
-    log_set_addresses(config.log_addresses);
-    log_write(LOG_INFO, "the configuration was read again");
-    log_limits(&config);
-    log_who_may_call(&config, users);
-    rpc_server_change_users(service->server, users);
-    rpc_server_change_limits(service->server, &config.rpc);
-    service->config = config;
-    return 0;
+    snprintf(error, CONFIG_ERROR_BYTES, "%s", strerror(-err));
+out:
+    users_release(users);
+    ssh_service_free_keys(keys);
+    return err;
 }
 
 /* Until a signal says that the service has to end. */
@@ -279,6 +307,24 @@ static void heed_signals(struct service *service, const sigset_t *endings)
     }
 }
 
+static int start_ssh(struct service *service)
+{
+    const struct config *config = &service->config;
+    struct ssh_settings ssh = { .listen = config->ssh_listen, .state_dir = config->state_dir,
+                                .host = *config->host ? config->host : NULL,
+                                .limits = config->ssh };
+    char error[SSH_SERVICE_ERROR_BYTES];
+    int err = ssh_service_read_keys(config->authorized_keys, &ssh.keys, error);
+
+    if (!err && config->ssh_listen_given)
+        err = ssh_service_start(&ssh, service->relay, &service->ssh, error);
+    else if (!err)
+        ssh_service_free_keys(ssh.keys);
+    if (err)
+        complain("%s", error);
+    return err;
+}
+
 static int serve(struct service *service, struct users *users, const sigset_t *endings)
 {
     const struct config *config = &service->config;
@@ -294,6 +340,11 @@ static int serve(struct service *service, struct users *users, const sigset_t *e
         complain("can't listen for tunnels on %s: %s", text, strerror(-err));
         return err;
     }
+    err = start_ssh(service);
+    if (err) {
+        users_release(users);
+        goto out;
+    }
     err = rpc_server_start(&rpc, service->relay, &service->server, &address);
     if (err) {
         net_address_format(&config->listen, text);
@@ -306,14 +357,15 @@ static int serve(struct service *service, struct users *users, const sigset_t *e
     err = announce(&address);
     if (!err) {
         heed_signals(service, endings);
-        drain(service->relay, config->drain_ms, endings);
+        drain(service, config->drain_ms, endings);
     }
     rpc_server_stop(service->server);
+out:
+    ssh_service_stop(service->ssh);     /* as far as there is one, and tunnels, still */
     relay_end_all(service->relay);
+    relay_free(service->relay);
     if (!err)
         log_write(LOG_INFO, "stopped");
-out:
-    relay_free(service->relay);
     return err;
 }
 

@@ -17,6 +17,8 @@ enum {
     MOST_TUNNELS = 1000000,
     MOST_OPENS = 60000,                 /* a minute: one a millisecond */
     MOST_CONNECTIONS = 16384,
+    MOST_STREAMS = 16384,
+    MOST_HANDSHAKES = 4096,
     LEAST_REQUEST_BYTES = 1024,         /* the longest URI, and some XML around it */
     VALUE_SHOWN_BYTES = 100             /* of a wrong value, in its error */
 };
@@ -66,15 +68,36 @@ static bool is_same_listen(const struct config *a, const struct config *b)
     return is_same_address(&a->listen, &b->listen);
 }
 
-static int set_users(const struct setting *setting, const char *value, struct config *config)
+static int set_path(const struct setting *setting, const char *value, struct config *config)
 {
     size_t length = strlen(value);
 
-    (void)setting;
-    if (!length || length >= sizeof config->users)
+    if (!length || length >= CONFIG_PATH_BYTES)
         return -EINVAL;
-    strcpy(config->users, value);
+    strcpy((char *)config + setting->path_at, value);
     return 0;
+}
+
+static int set_ssh_listen(const struct setting *setting, const char *value,
+                          struct config *config)
+{
+    int err = net_address_parse_with_port(value, &config->ssh_listen);
+
+    (void)setting;
+    if (!err)
+        config->ssh_listen_given = true;
+    return err;
+}
+
+static bool is_same_ssh_listen(const struct config *a, const struct config *b)
+{
+    return a->ssh_listen_given == b->ssh_listen_given &&
+           (!a->ssh_listen_given || is_same_address(&a->ssh_listen, &b->ssh_listen));
+}
+
+static bool is_same_state_dir(const struct config *a, const struct config *b)
+{
+    return !strcmp(a->state_dir, b->state_dir);
 }
 
 static int set_host(const struct setting *setting, const char *value, struct config *config)
@@ -230,6 +253,8 @@ static int set_switch(const struct setting *setting, const char *value, struct c
     .lowest = (lowest_seconds), .highest = MOST_SECONDS, \
     .milliseconds_at = offsetof(struct config, field), .set = set_seconds
 
+#define PATH(field) .path_at = offsetof(struct config, field), .set = set_path
+
 const struct setting settings[SETTINGS_COUNT] = {
     { .name = "listen", .argument = "ADDR:PORT", .initial = "127.0.0.1:8000",
       .meaning = "where XML-RPC is served; port 0 takes a free one",
@@ -237,11 +262,22 @@ const struct setting settings[SETTINGS_COUNT] = {
       .set = set_listen, .is_same = is_same_listen },
     { .name = "users", .argument = "FILE", .otherwise = "none; whoever reaches the proxy may call",
       .meaning = "an htpasswd file of those who may call: bcrypt or SHA-512",
-      .expected = "the name of a file", .set = set_users },
+      .expected = "the name of a file", PATH(users) },
     { .name = "open-to-all", .argument = "yes|no", .implied = "yes", .initial = "no",
       .meaning = "serves everybody, even on an address that others reach",
       .expected = "yes or no",
       .switch_at = offsetof(struct config, open_to_all), .set = set_switch },
+    { .name = "ssh-listen", .argument = "ADDR:PORT", .otherwise = "none; there is no ssh",
+      .meaning = "where servers attach by ssh; port 0 takes a free one",
+      .expected = "a numeric address and a port, as 127.0.0.1:8022 or [::1]:8022",
+      .set = set_ssh_listen, .is_same = is_same_ssh_listen },
+    { .name = "ssh-authorized-keys", .argument = "FILE",
+      .otherwise = "none; then who may call may, too",
+      .meaning = "the keys of those who may open tunnels by ssh, as OpenSSH's file",
+      .expected = "the name of a file", PATH(authorized_keys) },
+    { .name = "state-dir", .argument = "DIR", .initial = "/var/lib/tristero-tunneld",
+      .meaning = "where the proxy's ssh key is kept; made if it is missing",
+      .expected = "the name of a folder", PATH(state_dir), .is_same = is_same_state_dir },
     { .name = "host", .argument = "NAME", .otherwise = "as each caller addressed the proxy",
       .meaning = "the host in the URIs that are given out",
       .expected = "a host name, an IPv4 address or an IPv6 address in brackets",
@@ -294,6 +330,25 @@ const struct setting settings[SETTINGS_COUNT] = {
     { .name = "attach-timeout", .argument = "S", .initial = "60",
       .meaning = "seconds in which a tunnel's server must connect",
       SECONDS(1, relay.attach_timeout_ms) },
+    { .name = "reserve", .argument = "S", .initial = "300",
+      .meaning = "seconds that an ssh tunnel waits for a lost server to come back",
+      SECONDS(0, relay.reserve_ms) },
+    { .name = "streams-per-tunnel", .argument = "N", .initial = "256",
+      .meaning = "clients at once of an ssh tunnel; more have to wait",
+      COUNT(1, MOST_STREAMS, ssh.streams_per_tunnel) },
+    { .name = "ssh-handshakes", .argument = "N", .initial = "64",
+      .meaning = "ssh connections at once that are not logged in yet",
+      COUNT(1, MOST_HANDSHAKES, ssh.handshakes) },
+    { .name = "ssh-handshakes-per-address", .argument = "N", .initial = "8",
+      .meaning = "the same, from one address; 0: any number",
+      COUNT(0, MOST_HANDSHAKES, ssh.handshakes_per_address) },
+    { .name = "ssh-login-timeout", .argument = "S", .initial = "10",
+      .meaning = "seconds in which an ssh connection must log in",
+      SECONDS(1, ssh.login_timeout_ms) },
+    { .name = "reveal-clients", .argument = "yes|no", .implied = "yes", .initial = "no",
+      .meaning = "whether ssh servers are told their clients' addresses",
+      .expected = "yes or no",
+      .switch_at = offsetof(struct config, ssh.reveal_clients), .set = set_switch },
     { .name = "linger", .argument = "S", .initial = "30",
       .meaning = "seconds that a half-closed, silent tunnel lives",
       SECONDS(1, relay.linger_ms) },

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SETTINGS_COUNT = 25 };
+enum { SETTINGS_COUNT = 34 };
 
 struct setting {
     const char *name;                   /* "ports": --ports and the key ports */
@@ -24,6 +24,7 @@ struct setting {
     size_t number_at;                   /* where an int64_t goes */
     size_t count_at;                    /* where a size_t goes */
     size_t switch_at;                   /* where in struct config a yes or no goes */
+    size_t path_at;                     /* where CONFIG_PATH_BYTES for a file's name are */
     int (*set)(const struct setting *setting, const char *value, struct config *config);
     /* NULL for what reading again may change; else whether it is the same in both. */
     bool (*is_same)(const struct config *a, const struct config *b);

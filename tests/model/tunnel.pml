@@ -48,7 +48,8 @@
  *
  * Left out:
  *   relay/relay.c        relay_backend_names backend_find try_to_listen relay_new
- *                        release_pools relay_counts relay_settings
+ *                        release_pools relay_counts relay_settings is_carried
+ *                        has_backend relay_set_ssh relay_ssh tunnel_at tunnel_find
  *   relay/thread_stack.c guard_bytes
  *   relay/tunnel.c       fill_uri tunnel_server_uri tunnel_client_uri
  *                        tunnel_admits: a stranger is one that it does not admit
@@ -56,7 +57,8 @@
  *   relay/duplex.c       interest end_of_error progress duplex_end_text
  *   relay/port_pool.c    port_pool_new port_pool_free listen_on port_pool_size
  *                        is_held_by_another port_pool_resting port_pool_index
- *   relay/waker.c        ignore waker_set_up_process clock_ms poll_once
+ *   relay/waker.c        ignore waker_set_up_process clock_ms poll_once raise_flag
+ *                        waker_nudge
  *
  * Bytes are left out too, with flow.c, rate.c and the pools of buffers and pipes:
  * they are the thread's own, and the other tests'. Of tally.c, how many are

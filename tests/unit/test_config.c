@@ -410,10 +410,12 @@ static void an_unknown_key_names_file_and_line(void)
 {
     CU_ASSERT_EQUAL(read_file("linger = 5\n\nprots = 1-2\n"), -EINVAL);
     CU_ASSERT(file_error_is(
-        ":3: got the key \"prots\", expected one of listen, users, open-to-all, host, relay-listen, ports, "
+        ":3: got the key \"prots\", expected one of listen, users, open-to-all, "
+        "ssh-listen, ssh-authorized-keys, state-dir, host, relay-listen, ports, "
         "max-tunnels, tunnels-per-user, tunnels-per-address, opens-per-minute, lifetime, rate, "
         "connections, connections-per-address, request-timeout, request-size, trusted-proxy, "
-        "attach-timeout, linger, idle-timeout, keepalive, attach-from, drain, log-level, "
+        "attach-timeout, reserve, streams-per-tunnel, ssh-handshakes, ssh-handshakes-per-address, "
+        "ssh-login-timeout, reveal-clients, linger, idle-timeout, keepalive, attach-from, drain, log-level, "
         "log-addresses"));
     CU_ASSERT_EQUAL(read_file("config = /etc/other\n"), -EINVAL);
     CU_ASSERT_EQUAL(read_file("--linger = 5\n"), -EINVAL);
@@ -550,6 +552,13 @@ static void the_example_file_holds_every_key_with_its_default(void)
     CU_ASSERT_STRING_EQUAL(config.users, "/etc/tristero-tunnel/users.htpasswd");
     memset(config.host, 0, sizeof config.host);
     memset(config.users, 0, sizeof config.users);
+    CU_ASSERT_TRUE(config.ssh_listen_given);
+    CU_ASSERT_STRING_EQUAL(config.authorized_keys, "/etc/tristero-tunnel/authorized_keys");
+    CU_ASSERT_FALSE(config.ssh.open_to_all);
+    config.ssh_listen_given = false;
+    memset(&config.ssh_listen, 0, sizeof config.ssh_listen);
+    memset(config.authorized_keys, 0, sizeof config.authorized_keys);
+    config.ssh.open_to_all = true;
     CU_ASSERT_TRUE(config.rpc.listener.has_trusted_proxy);
     config.rpc.listener.has_trusted_proxy = false;
     memset(&config.rpc.listener.trusted_proxy, 0, sizeof config.rpc.listener.trusted_proxy);

@@ -367,7 +367,7 @@ static void an_unknown_backend_opens_nothing(void)
     begin();
     CU_ASSERT_EQUAL(relay_open_tunnel(relay, "smtp", "a", &opener, &server_uri), -EPROTONOSUPPORT);
     CU_ASSERT_TRUE(is_empty(NULL));
-    relay_backend_names(names, sizeof names);
+    relay_backend_names(relay, names, sizeof names);
     CU_ASSERT_STRING_EQUAL(names, "tcp");
     finish();
 }

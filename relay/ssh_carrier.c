@@ -1,0 +1,429 @@
+/* The connection of a server that has logged in: what it asks for, and its thread. */
+#include "relay/ssh_carrier.h"
+
+#include "relay/buffer_pool.h"
+#include "relay/log.h"
+#include "relay/thread_stack.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    STACK_BYTES = THREAD_STACK_BYTES < 256 * 1024 ? 256 * 1024 : THREAD_STACK_BYTES,
+    PING_MS_MAX = 12000,                /* a dead server is noticed within a minute */
+    PINGS_UNANSWERED_MAX = 5,
+    PUMPS_A_TURN = 32,                  /* libssh reads 4 KiB at a time */
+    UNSENT_HEARD_BYTES = 256 * 1024,    /* so much may come while it takes no answers */
+    BUFFERED_BYTES_MAX = 64 * 1024 * 1024       /* for slow clients of one carrier */
+};
+
+void carrier_fail(struct carrier *carrier, const char *why)
+{
+    if (!carrier->failure)
+        carrier->failure = why;
+}
+
+char *carrier_room(struct carrier *carrier)
+{
+    if (!carrier->room)
+        carrier->room = buffer_pool_take();
+    if (!carrier->room)
+        carrier_fail(carrier, "no memory");
+    return carrier->room;
+}
+
+bool carrier_may_write(const struct carrier *carrier)
+{
+    return !carrier->failure && !(ssh_get_status(carrier->entrant.session) & SSH_WRITE_PENDING);
+}
+
+/* --- what it asks for */
+
+static void log_refusal(struct carrier *carrier, const char *bind, int port, const char *why)
+{
+    char shown[SSH_BIND_BYTES];
+    unsigned left_out;
+
+    if (log_budget_spend(&carrier->log_budget, clock_ms(), &left_out))
+        log_write(LOG_INFO, "refused to forward \"%s\" port %d by ssh: %s",
+                  text_printable(bind, strlen(bind), shown, 64), port, why);
+    console_print(carrier, "refused to forward port %d: %s", port, why);
+}
+
+static int on_forward(struct carrier *carrier, ssh_message message)
+{
+    const char *bind = ssh_message_global_request_address(message);
+    int port = ssh_message_global_request_port(message);
+    const char *refusal = "the port is none";
+    struct forward *forward;
+
+    if (port >= 0 && port <= UINT16_MAX)
+        refusal = forward_open(carrier, bind, (uint16_t)port, &forward);
+    if (refusal) {
+        log_refusal(carrier, bind, port, refusal);
+        return 1;
+    }
+    if (ssh_message_global_request_reply_success(message, forward->port) != SSH_OK)
+        carrier_fail(carrier, "the server has gone");
+    return 0;
+}
+
+static int on_cancel(struct carrier *carrier, ssh_message message)
+{
+    struct forward *forward = forward_find(carrier, ssh_message_global_request_address(message),
+                                           (uint16_t)ssh_message_global_request_port(message));
+
+    if (!forward)
+        return 1;
+    forward_cancel(forward);
+    if (ssh_message_global_request_reply_success(message, 0) != SSH_OK)
+        carrier_fail(carrier, "the server has gone");
+    return 0;
+}
+
+/* Whatever else is asked for is refused: 1 is for the library to do so. */
+static int on_message(ssh_session session, ssh_message message, void *context)
+{
+    struct carrier *carrier = context;
+
+    (void)session;
+    if (ssh_message_type(message) == SSH_REQUEST_GLOBAL) {
+        switch (ssh_message_subtype(message)) {
+        case SSH_GLOBAL_REQUEST_TCPIP_FORWARD:
+            return on_forward(carrier, message);
+        case SSH_GLOBAL_REQUEST_CANCEL_TCPIP_FORWARD:
+            return on_cancel(carrier, message);
+        }
+    }
+    return 1;
+}
+
+/* --- whether it is still there */
+
+/* A question whose answer is always no: to take back a forward of the server's,
+ * which has none. libssh's keepalive asks for no answer, and so proves nothing of a
+ * server that stands still. */
+static void ping(struct carrier *carrier)
+{
+    carrier->is_pinged = ssh_channel_cancel_forward(carrier->entrant.session, "", 0) == SSH_AGAIN;
+}
+
+static int64_t ping_interval_ms(const struct carrier *carrier)
+{
+    return clock_earlier(carrier->settings.keepalive_ms, PING_MS_MAX);
+}
+
+static int64_t look_for_life(struct carrier *carrier, int64_t now_ms)
+{
+    int64_t interval_ms = ping_interval_ms(carrier);
+    int64_t dead_ms;
+
+    if (carrier->counter.in_bytes != carrier->heard_bytes) {
+        carrier->heard_bytes = carrier->counter.in_bytes;
+        carrier->heard_ms = now_ms;
+        carrier->ping_ms = now_ms + interval_ms;
+    }
+    dead_ms = carrier->heard_ms + PINGS_UNANSWERED_MAX * interval_ms;
+    if (now_ms >= dead_ms)
+        carrier_fail(carrier, "the server does not answer any more");
+    if (now_ms >= carrier->ping_ms && !carrier->failure) {
+        carrier->ping_ms = now_ms + interval_ms;
+        if (carrier->is_pinged)         /* fetches an answer, or finds that there is none */
+            ping(carrier);
+        if (!carrier->is_pinged)
+            ping(carrier);
+    }
+    return clock_earlier(carrier->ping_ms, dead_ms);
+}
+
+/* --- its thread */
+
+/* Has libssh handle what has come, and send what it has, without waiting. */
+static void pump(struct carrier *carrier)
+{
+    for (int i = 0; i < PUMPS_A_TURN && !carrier->failure; i++) {
+        uint64_t heard = carrier->counter.in_bytes;
+
+        if (ssh_event_dopoll(carrier->entrant.event, 0) == SSH_ERROR ||
+            ssh_get_status(carrier->entrant.session) & (SSH_CLOSED | SSH_CLOSED_ERROR))
+            carrier_fail(carrier, "the server has gone");
+        if (carrier->counter.in_bytes == heard)
+            return;
+    }
+}
+
+/* Who takes no answers is heard no more: each could make what waits larger. */
+static short own_events(struct carrier *carrier)
+{
+    if (carrier_may_write(carrier)) {
+        carrier->heard_at_flush = carrier->counter.in_bytes;
+        return POLLIN;
+    }
+    if (carrier->counter.in_bytes - carrier->heard_at_flush > UNSENT_HEARD_BYTES)
+        return POLLOUT;
+    return POLLIN | POLLOUT;
+}
+
+static bool make_room(struct carrier *carrier, size_t count)
+{
+    struct pollfd *polled;
+    struct stream **of_polled;
+
+    if (count <= carrier->polled_room)
+        return true;
+    polled = reallocarray(carrier->polled, 2 * count, sizeof *polled);
+    if (polled)
+        carrier->polled = polled;
+    of_polled = reallocarray(carrier->of_polled, 2 * count, sizeof *of_polled);
+    if (of_polled)
+        carrier->of_polled = of_polled;
+    if (polled && of_polled)
+        carrier->polled_room = 2 * count;
+    return polled && of_polled;
+}
+
+/* The carrier's own socket is the first, then the forwards', then the streams'. */
+static size_t fill_polled(struct carrier *carrier, size_t *first_stream)
+{
+    struct forward *forward;
+    struct stream *stream;
+    size_t count = 0;
+
+    carrier->polled[count++] = (struct pollfd){ .fd = carrier->entrant.socket,
+                                                .events = own_events(carrier) };
+    TAILQ_FOREACH(forward, &carrier->forwards, entry) {
+        int listener = forward->tunnel->pair.client_listener;
+
+        carrier->polled[count++] = (struct pollfd){
+            .fd = forward_accepts(carrier, forward) ? listener : -1, .events = POLLIN };
+    }
+    *first_stream = count;
+    for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = stream_next(stream)) {
+        carrier->of_polled[count] = stream;
+        carrier->polled[count++] = stream_interest(stream);
+    }
+    return count;
+}
+
+static size_t forwards_count(const struct carrier *carrier)
+{
+    const struct forward *forward;
+    size_t count = 0;
+
+    TAILQ_FOREACH(forward, &carrier->forwards, entry)
+        count++;
+    return count;
+}
+
+/* What poll has said. The streams come before the forwards and what the server
+ * sends, which may add some. */
+static void move(struct carrier *carrier, size_t count, size_t first_stream)
+{
+    struct forward *forward = TAILQ_FIRST(&carrier->forwards);
+
+    for (size_t i = first_stream; i < count && !carrier->failure; i++)
+        if (carrier->polled[i].revents)
+            stream_move(carrier->of_polled[i], carrier->polled[i].revents);
+    for (size_t i = 1; i < first_stream && !carrier->failure; i++) {
+        if (carrier->polled[i].revents)
+            forward_accept(carrier, forward);
+        forward = TAILQ_NEXT(forward, entry);
+    }
+    if (carrier->polled[0].revents)
+        pump(carrier);
+}
+
+/* What has come about since. When to look again. */
+static int64_t look(struct carrier *carrier)
+{
+    struct stream *stream, *next;
+    int64_t now_ms = clock_ms();
+    int64_t look_ms = look_for_life(carrier, now_ms);
+
+    look_ms = clock_earlier(look_ms, forwards_look(carrier, now_ms));
+    for (stream = TAILQ_FIRST(&carrier->streams); stream && !carrier->failure; stream = next) {
+        next = stream_next(stream);
+        stream_look(stream, &look_ms);
+    }
+    while (carrier->buffered > BUFFERED_BYTES_MAX && !carrier->failure)
+        stream_break(streams_fullest(carrier), "too much waits for slow clients");
+    look_ms = clock_earlier(look_ms, console_look(carrier, now_ms));
+    if (TAILQ_EMPTY(&carrier->forwards)) {
+        int64_t until_ms = carrier->opened_ms + carrier->settings.attach_timeout_ms;
+
+        if (now_ms >= until_ms)
+            carrier_fail(carrier, "the server has no tunnel");
+        look_ms = clock_earlier(look_ms, until_ms);
+    } else {
+        carrier->opened_ms = now_ms;
+    }
+    if (atomic_load(&carrier->draining) && !carrier->streams_count)
+        carrier_fail(carrier, "the proxy is shutting down");
+    return look_ms;
+}
+
+static void turn(struct carrier *carrier)
+{
+    int64_t look_ms = look(carrier);
+    size_t first_stream, count;
+    int ready;
+
+    buffer_pool_give(carrier->room);
+    carrier->room = NULL;
+    if (carrier->failure)
+        return;
+    if (!make_room(carrier, 1 + forwards_count(carrier) + carrier->streams_count)) {
+        carrier_fail(carrier, "no memory");
+        return;
+    }
+    count = fill_polled(carrier, &first_stream);
+    ready = waker_poll(&carrier->waker, carrier->polled, count, look_ms);
+    if (ready == -ECANCELED)
+        carrier_fail(carrier, "stopped");
+    else if (ready < 0 && ready != -EAGAIN)
+        carrier_fail(carrier, "no memory");
+    else if (ready > 0)
+        move(carrier, count, first_stream);
+}
+
+/* The service may bury it from here on. */
+static void leave(struct carrier *carrier)
+{
+    struct ssh_service *service = carrier->service;
+
+    pthread_mutex_lock(&service->lock);
+    TAILQ_REMOVE(&service->carriers, carrier, entry);
+    TAILQ_INSERT_TAIL(&service->ended, carrier, entry);
+    pthread_cond_signal(&service->carrier_ended);
+    if (!service->stopping)
+        waker_nudge(&service->waker);
+    pthread_mutex_unlock(&service->lock);
+}
+
+static void *carrier_thread(void *argument)
+{
+    struct carrier *carrier = argument;
+    char text[NET_ADDRESS_TEXT_BYTES];
+    struct forward *forward;
+
+    waker_own(&carrier->waker);
+    log_write(LOG_INFO, "%s has logged in by ssh", log_address(&carrier->entrant.peer, text));
+    while (!carrier->failure)
+        turn(carrier);
+    log_write(LOG_INFO, "%s is gone from ssh: %s", log_address(&carrier->entrant.peer, text),
+              carrier->failure);
+    while ((forward = TAILQ_FIRST(&carrier->forwards)))
+        forward_end(carrier, forward, NULL);
+    buffer_pool_give(carrier->room);
+    ssh_disconnect(carrier->entrant.session);
+    ssh_session_end(carrier->entrant.session, carrier->entrant.event);
+    leave(carrier);
+    return NULL;
+}
+
+/* --- its start and end */
+
+static int start_thread(struct carrier *carrier)
+{
+    pthread_attr_t attributes;
+    int err = thread_stack_new(STACK_BYTES, &carrier->stack);
+
+    if (err)
+        return err;
+    err = -pthread_attr_init(&attributes);
+    if (err)
+        goto out;
+    err = -pthread_attr_setstack(&attributes, carrier->stack, STACK_BYTES);
+    if (!err)
+        err = -pthread_create(&carrier->thread, &attributes, carrier_thread, carrier);
+    pthread_attr_destroy(&attributes);
+out:
+    if (err)
+        thread_stack_free(carrier->stack, STACK_BYTES);
+    return err;
+}
+
+/* By which name, or at which address, its server has it called. */
+static void set_host(struct carrier *carrier)
+{
+    char host[NET_ADDRESS_TEXT_BYTES] = "";
+    struct net_address own;
+
+    if (*carrier->service->host) {
+        memcpy(carrier->host, carrier->service->host, sizeof carrier->host);
+        return;
+    }
+    if (net_address_of_socket(carrier->entrant.socket, &own) == 0)
+        net_address_format_host(&own, host);
+    snprintf(carrier->host, sizeof carrier->host, "%s", host);
+}
+
+static int set_callbacks(struct carrier *carrier)
+{
+    ssh_session session = carrier->entrant.session;
+
+    carrier->server_callbacks = (struct ssh_server_callbacks_struct){
+        .userdata = carrier,
+        .channel_open_request_session_function = console_on_session,
+    };
+    ssh_callbacks_init(&carrier->server_callbacks);
+    ssh_set_counters(session, &carrier->counter, NULL);
+    ssh_set_message_callback(session, on_message, carrier);
+    return ssh_set_server_callbacks(session, &carrier->server_callbacks) == SSH_OK ? 0 : -ENOMEM;
+}
+
+int carrier_start(struct ssh_service *service, const struct ssh_entrant *entrant)
+{
+    struct carrier *carrier = calloc(1, sizeof *carrier);
+    int err;
+
+    if (!carrier) {
+        ssh_session_end(entrant->session, entrant->event);
+        return -ENOMEM;
+    }
+    carrier->service = service;
+    carrier->entrant = *entrant;
+    carrier->settings = relay_settings(service->relay);
+    carrier->limits = ssh_service_limits(service);
+    carrier->opened_ms = carrier->heard_ms = clock_ms();
+    carrier->ping_ms = carrier->opened_ms + ping_interval_ms(carrier);
+    TAILQ_INIT(&carrier->forwards);
+    TAILQ_INIT(&carrier->streams);
+    set_host(carrier);
+    err = set_callbacks(carrier);
+    pthread_mutex_lock(&service->lock);
+    atomic_store(&carrier->draining, service->draining);
+    if (!err)
+        err = start_thread(carrier);
+    if (!err)
+        TAILQ_INSERT_TAIL(&service->carriers, carrier, entry);
+    pthread_mutex_unlock(&service->lock);
+    if (!err)
+        return 0;
+    ssh_session_end(entrant->session, entrant->event);
+    free(carrier);
+    return err;
+}
+
+void carrier_drain(struct carrier *carrier)
+{
+    atomic_store(&carrier->draining, true);
+    waker_nudge(&carrier->waker);
+}
+
+void carrier_ask_to_end(struct carrier *carrier)
+{
+    waker_ask(&carrier->waker);
+}
+
+void carrier_bury(struct carrier *carrier)
+{
+    pthread_join(carrier->thread, NULL);
+    thread_stack_free(carrier->stack, STACK_BYTES);
+    free(carrier->polled);
+    free(carrier->of_polled);
+    free(carrier);
+}

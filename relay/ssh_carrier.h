@@ -1,0 +1,181 @@
+/* ssh_carrier: what the files share that make up a carrier: the connection of a
+ * server that has logged in, its tunnels, their streams. All of it belongs to the
+ * carrier's thread, but what the service's lock guards and what is atomic.
+ *
+ * libssh calls back while it handles packets, which it also does while it writes:
+ * callbacks note down what happened and free nothing. */
+#ifndef RELAY_SSH_CARRIER_H
+#define RELAY_SSH_CARRIER_H
+
+#include "relay/rate.h"
+#include "relay/ssh_private.h"
+#include "relay/tunnel.h"
+
+#include <poll.h>
+
+struct forward;
+struct stream;
+
+enum {
+    SSH_BIND_BYTES = 256,               /* an address as a request names it, and a NUL */
+    CONSOLE_LINE_BYTES = 400
+};
+
+TAILQ_HEAD(forwards, forward);
+TAILQ_HEAD(streams, stream);
+
+/* The session that people see, if they asked for one. */
+struct console {
+    ssh_channel channel;                /* NULL: nobody asked */
+    struct ssh_channel_callbacks_struct callbacks;
+    bool is_shown;                      /* a shell was asked for: lines are printed */
+    bool has_terminal;                  /* whose lines end with CR LF */
+    bool is_over;                       /* it has been closed, by either side */
+    bool is_interrupted;                /* Ctrl-C was pressed */
+    int64_t shown_ms;                   /* since when it has been; 0: not yet */
+    int64_t leave_ms;                   /* when its user has to have gone; 0: it may stay */
+    unsigned long left_out;             /* lines that it did not take */
+};
+
+struct carrier {
+    TAILQ_ENTRY(carrier) entry;         /* guarded by the service's lock */
+    struct ssh_service *service;
+    struct ssh_entrant entrant;
+    pthread_t thread;
+    void *stack;
+    struct waker waker;
+    atomic_bool draining;
+
+    struct relay_settings settings;     /* at its start */
+    struct ssh_limits limits;           /* the same */
+    struct ssh_server_callbacks_struct server_callbacks;
+    struct forwards forwards;
+    struct streams streams;
+    size_t streams_count;
+    size_t buffered;                    /* bytes in all channels for clients that are slow */
+    struct console console;
+    unsigned long clients;              /* that have come, in all: their names */
+    const char *failure;                /* why it has to end; NULL: it goes on */
+    char host[URI_HOST_BYTES];          /* by which the server called the proxy */
+
+    struct ssh_counter_struct counter;  /* bytes of the connection, by libssh */
+    uint64_t heard_bytes;               /* of them, received at the last look */
+    int64_t heard_ms;                   /* when some were received last */
+    int64_t ping_ms;                    /* when the next question is due, if it is silent */
+    bool is_pinged;                     /* one is unanswered */
+    uint64_t heard_at_flush;            /* received when all that was written had last been sent */
+    int64_t opened_ms;
+
+    struct pollfd *polled;              /* grows with the streams */
+    struct stream **of_polled;          /* whose each is; NULL: a forward's or its own */
+    size_t polled_room;
+    char *room;                         /* BUFFER_BYTES, borrowed while something moves; or NULL */
+    struct log_budget log_budget;       /* for what is refused */
+};
+
+/* --- ssh_carrier */
+
+/* Starts a thread for it, which owns the entrant's session, also when this fails. */
+int carrier_start(struct ssh_service *service, const struct ssh_entrant *entrant);
+
+/* With the service's lock held: no new clients; it ends when those here have gone. */
+void carrier_drain(struct carrier *carrier);
+
+/* With the service's lock held: it ends now. */
+void carrier_ask_to_end(struct carrier *carrier);
+
+/* Joins its thread, which has ended, and frees it. */
+void carrier_bury(struct carrier *carrier);
+
+/* It has to end: the first reason counts. */
+void carrier_fail(struct carrier *carrier, const char *why);
+
+/* A buffer for bytes that pass; NULL: there is no memory, and the carrier has failed. */
+char *carrier_room(struct carrier *carrier);
+
+/* Whether more may be written: all that was has been sent. */
+bool carrier_may_write(const struct carrier *carrier);
+
+/* --- ssh_forward: a tunnel that the carrier holds */
+
+struct forward {
+    TAILQ_ENTRY(forward) entry;
+    struct tunnel *tunnel;
+    char bind[SSH_BIND_BYTES];          /* to the letter, as the request had it */
+    uint16_t port;                      /* where clients connect */
+    size_t streams;
+    bool is_announced;                  /* on the console */
+    bool is_cancelled;                  /* no new clients; ends with the last stream */
+    struct rate rate;
+    int64_t accept_again_ms;            /* while it lies ahead, nobody is accepted */
+};
+
+/* What a request to forward asks for. NULL, or why it is refused. On success
+ * *forward is in the carrier's list. */
+const char *forward_open(struct carrier *carrier, const char *bind, uint16_t port,
+                         struct forward **forward);
+
+/* NULL: there is none such. */
+struct forward *forward_find(struct carrier *carrier, const char *bind, uint16_t port);
+
+/* Stops listening; streams go on. */
+void forward_cancel(struct forward *forward);
+
+/* Whether clients may be accepted now. */
+bool forward_accepts(const struct carrier *carrier, const struct forward *forward);
+
+/* Accepts those that wait, as far as they may come. */
+void forward_accept(struct carrier *carrier, struct forward *forward);
+
+/* Ends its streams, then lets the tunnel go, or closes it if why is given; frees it. */
+void forward_end(struct carrier *carrier, struct forward *forward, const char *why);
+
+/* Ends what is over, and lets allowances grow. When it has to be looked at again. */
+int64_t forwards_look(struct carrier *carrier, int64_t now_ms);
+
+/* "tcp://proxy:8463" */
+void forward_address(const struct forward *forward, char text[URI_TEXT_BYTES]);
+
+/* --- ssh_stream: one client */
+
+/* Takes the client's socket over, also when it fails. */
+int stream_open(struct carrier *carrier, struct forward *forward, int client,
+                const struct net_address *peer);
+
+/* What poll is to wait for on the client's socket; -1 as the descriptor: nothing. */
+struct pollfd stream_interest(const struct stream *stream);
+
+/* Does what can be done without waiting, after poll has said events. */
+void stream_move(struct stream *stream, short events);
+
+/* Does what packets of the server made possible, and what time did. false: it is
+ * over, and freed. *look_ms gets when it has to be looked at again. */
+bool stream_look(struct stream *stream, int64_t *look_ms);
+
+/* Ends it at once, with a reset to the client; it is freed in time by stream_look. */
+void stream_break(struct stream *stream, const char *why);
+
+/* Frees it, its session being about to end; a client that is there is reset. */
+void stream_free(struct stream *stream);
+
+struct forward *stream_forward(const struct stream *stream);
+struct stream *stream_next(const struct stream *stream);
+
+/* The stream that has most waiting for a slow client. */
+struct stream *streams_fullest(struct carrier *carrier);
+
+/* --- ssh_console */
+
+/* For ssh_server_callbacks: makes the channel of a session, of which there is one. */
+ssh_channel console_on_session(ssh_session session, void *carrier);
+
+/* A line to who looks on, if somebody does. */
+void console_print(struct carrier *carrier, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Tells addresses that have not been told, or how to ask for a tunnel where nobody
+ * has, and ends the session after that, or after Ctrl-C. When it has to be looked
+ * at again. */
+int64_t console_look(struct carrier *carrier, int64_t now_ms);
+
+#endif

@@ -1,0 +1,185 @@
+/* The session of who did not give -N: the address, and a line for each client. */
+#include "relay/ssh_carrier.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    CTRL_C = 3, CTRL_D = 4,
+    ASK_MS = 1000,                      /* in which a tunnel must be asked for, too */
+    LEAVE_MS = 2000                     /* that its user's program has to leave in */
+};
+
+static int on_data(ssh_session session, ssh_channel channel, void *bytes, uint32_t length,
+                   int is_stderr, void *context)
+{
+    struct carrier *carrier = context;
+
+    (void)session;
+    (void)channel;
+    (void)is_stderr;
+    if (memchr(bytes, CTRL_C, length) || memchr(bytes, CTRL_D, length))
+        carrier->console.is_interrupted = true;
+    return (int)length;
+}
+
+static void on_close(ssh_session session, ssh_channel channel, void *context)
+{
+    struct carrier *carrier = context;
+
+    (void)session;
+    (void)channel;
+    carrier->console.is_over = true;
+}
+
+static int on_terminal(ssh_session session, ssh_channel channel, const char *name, int width,
+                       int height, int width_pixels, int height_pixels, void *context)
+{
+    struct carrier *carrier = context;
+
+    (void)session;
+    (void)channel;
+    (void)name;
+    (void)width;
+    (void)height;
+    (void)width_pixels;
+    (void)height_pixels;
+    carrier->console.has_terminal = true;
+    return 0;
+}
+
+/* There is no shell; who asks for one gets to see what happens. */
+static int on_shell(ssh_session session, ssh_channel channel, void *context)
+{
+    struct carrier *carrier = context;
+
+    (void)session;
+    (void)channel;
+    carrier->console.is_shown = true;
+    return 0;
+}
+
+ssh_channel console_on_session(ssh_session session, void *context)
+{
+    struct carrier *carrier = context;
+    struct console *console = &carrier->console;
+
+    if (console->channel)
+        return NULL;
+    console->channel = ssh_channel_new(session);
+    console->callbacks = (struct ssh_channel_callbacks_struct){
+        .userdata = carrier,
+        .channel_data_function = on_data,
+        .channel_close_function = on_close,
+        .channel_pty_request_function = on_terminal,
+        .channel_shell_request_function = on_shell,
+    };
+    ssh_callbacks_init(&console->callbacks);
+    if (console->channel)
+        ssh_set_channel_callbacks(console->channel, &console->callbacks);
+    return console->channel;
+}
+
+static bool takes(const struct console *console, size_t bytes)
+{
+    return console->channel && console->is_shown && !console->is_over &&
+           ssh_channel_is_open(console->channel) &&
+           ssh_channel_window_size(console->channel) >= bytes;
+}
+
+/* What a terminal that stands still does not take is left out, and counted. */
+static void put(struct carrier *carrier, const char *text)
+{
+    struct console *console = &carrier->console;
+    char line[CONSOLE_LINE_BYTES + 80];
+    int length;
+
+    if (!takes(console, sizeof line) || !carrier_may_write(carrier)) {
+        console->left_out++;
+        return;
+    }
+    if (console->left_out) {
+        length = snprintf(line, sizeof line, "(%lu lines were left out)%s", console->left_out,
+                          console->has_terminal ? "\r\n" : "\n");
+        console->left_out = 0;
+        ssh_channel_write(console->channel, line, (uint32_t)length);
+    }
+    length = snprintf(line, sizeof line, "%s%s", text, console->has_terminal ? "\r\n" : "\n");
+    ssh_channel_write(console->channel, line, (uint32_t)length);
+}
+
+void console_print(struct carrier *carrier, const char *format, ...)
+{
+    char text[CONSOLE_LINE_BYTES];
+    time_t now = time(NULL);
+    struct tm local;
+    va_list arguments;
+    size_t used;
+
+    if (!carrier->console.is_shown || carrier->console.is_over)
+        return;
+    localtime_r(&now, &local);
+    used = strftime(text, sizeof text, "%T  ", &local);
+    va_start(arguments, format);
+    vsnprintf(text + used, sizeof text - used, format, arguments);
+    va_end(arguments);
+    put(carrier, text);
+}
+
+static void announce(struct carrier *carrier)
+{
+    char address[URI_TEXT_BYTES];
+    struct forward *forward;
+
+    TAILQ_FOREACH(forward, &carrier->forwards, entry) {
+        if (forward->is_announced || !carrier_may_write(carrier))
+            continue;
+        forward->is_announced = true;
+        forward_address(forward, address);
+        put(carrier, address);
+    }
+}
+
+/* As a program that ends: its user's ssh then leaves by itself. */
+static void end(struct carrier *carrier, int status, int64_t now_ms)
+{
+    struct console *console = &carrier->console;
+
+    console->is_over = true;
+    console->leave_ms = now_ms + LEAVE_MS;
+    ssh_channel_request_send_exit_status(console->channel, status);
+    ssh_channel_close(console->channel);
+}
+
+static void explain(struct carrier *carrier)
+{
+    put(carrier, "This is no machine to log in to: it makes a port of yours reachable for others.");
+    put(carrier, "Ask for that, for port 8080 as an example, with");
+    put(carrier, "    ssh -R 0:localhost:8080 ...");
+}
+
+int64_t console_look(struct carrier *carrier, int64_t now_ms)
+{
+    struct console *console = &carrier->console;
+
+    if (console->leave_ms && now_ms >= console->leave_ms)
+        carrier_fail(carrier, "its user has ended it");
+    if (!console->is_shown || console->is_over)
+        return console->leave_ms ? console->leave_ms : INT64_MAX;
+    if (!console->shown_ms)
+        console->shown_ms = now_ms;
+    announce(carrier);
+    if (console->is_interrupted) {
+        end(carrier, 0, now_ms);
+        return console->leave_ms;
+    }
+    if (!TAILQ_EMPTY(&carrier->forwards))
+        return INT64_MAX;
+    if (now_ms < console->shown_ms + ASK_MS)
+        return console->shown_ms + ASK_MS;
+    explain(carrier);
+    end(carrier, 1, now_ms);
+    return console->leave_ms;
+}

@@ -1,0 +1,206 @@
+/* A tunnel that a carrier holds, and the port where its clients connect. */
+#include "relay/ssh_carrier.h"
+
+#include "relay/log.h"
+#include "relay/refusals.h"
+#include "relay/socket.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+enum {
+    BACKLOG = 512,                      /* clients that wait for their turn */
+    ACCEPT_PAUSE_MS = 100,
+    ACCEPTS_A_TURN = 16
+};
+
+/* The proxy has one address for clients, however a server calls it. What names
+ * another, or this machine alone where clients come from elsewhere, is not granted. */
+static bool is_own_address(const struct carrier *carrier, const char *bind)
+{
+    static const char *const any[] = { "", "*", "localhost", "0.0.0.0", "::" };
+    char own[NET_ADDRESS_TEXT_BYTES];
+
+    for (size_t i = 0; i < sizeof any / sizeof any[0]; i++)
+        if (strcasecmp(bind, any[i]) == 0)
+            return true;
+    net_address_format_host(&carrier->settings.listen, own);
+    return strcasecmp(bind, own) == 0 || strcasecmp(bind, carrier->host) == 0;
+}
+
+static const char *why_not_opened(int err)
+{
+    switch (-err) {
+    case EDQUOT:
+        refusals_count(LIMIT_MAX_TUNNELS);
+        return "max-tunnels: this proxy has as many tunnels open as it allows";
+    case EUSERS:
+        refusals_count(LIMIT_TUNNELS_PER_USER);
+        return "tunnels-per-user: this user has as many tunnels open as one may";
+    case ETOOMANYREFS:
+        refusals_count(LIMIT_TUNNELS_PER_ADDRESS);
+        return "tunnels-per-address: this address has as many tunnels open as one may";
+    case EADDRNOTAVAIL:
+        return "every port pair is in use";
+    case ESHUTDOWN:
+        return "the proxy is shutting down";
+    default:
+        return "the proxy has no more descriptors or memory";
+    }
+}
+
+static const char *hold_or_open(struct carrier *carrier, uint16_t port, struct tunnel **tunnel)
+{
+    const struct ssh_entrant *entrant = &carrier->entrant;
+    struct tunnel_opener opener = { .address = entrant->peer, .user = entrant->user };
+    bool has_token = carried_is_token(entrant->owner);
+    int err;
+
+    if (has_token && !TAILQ_EMPTY(&carrier->forwards))
+        return "a token is good for one tunnel";
+    err = carried_hold(carrier->service->relay, entrant->owner, port, tunnel);
+    if (!err)
+        return NULL;
+    if (has_token)
+        return err == -EBUSY ? "another connection has this token's tunnel"
+                             : "this token has no tunnel at that port";
+    if (port)
+        return err == -EBUSY ? "another connection of the same owner has that port"
+                             : "a port of one's own choice is only had back, by whom it was "
+                               "lost to a short while ago; ask for port 0";
+    err = carried_open_held(carrier->service->relay, &backend_ssh, carrier->host, &opener,
+                            entrant->owner, tunnel);
+    return err ? why_not_opened(err) : NULL;
+}
+
+const char *forward_open(struct carrier *carrier, const char *bind, uint16_t port,
+                         struct forward **out)
+{
+    struct forward *forward;
+    struct tunnel *tunnel;
+    const char *refusal;
+
+    if (atomic_load(&carrier->draining))
+        return "the proxy is shutting down";
+    if (strlen(bind) >= SSH_BIND_BYTES || !is_own_address(carrier, bind))
+        return "the address is not the proxy's";
+    forward = calloc(1, sizeof *forward);
+    if (!forward)
+        return why_not_opened(-ENOMEM);
+    refusal = hold_or_open(carrier, port, &tunnel);
+    if (refusal) {
+        free(forward);
+        return refusal;
+    }
+    forward->tunnel = tunnel;
+    snprintf(forward->bind, sizeof forward->bind, "%s", bind);
+    forward->port = (uint16_t)(tunnel->pair.server_port + 1);
+    rate_init(&forward->rate, tunnel->settings->bytes_per_s, clock_ms());
+    /* More may wait here than for a tunnel that has one client. If it can't be
+     * more, it stays as it was. */
+    listen(tunnel->pair.client_listener, BACKLOG);
+    TAILQ_INSERT_TAIL(&carrier->forwards, forward, entry);
+    log_write(LOG_INFO, "tunnel %lu has its server, by ssh", (unsigned long)tunnel->id);
+    *out = forward;
+    return NULL;
+}
+
+struct forward *forward_find(struct carrier *carrier, const char *bind, uint16_t port)
+{
+    struct forward *forward;
+
+    TAILQ_FOREACH(forward, &carrier->forwards, entry)
+        if (forward->port == port && !forward->is_cancelled && strcmp(forward->bind, bind) == 0)
+            return forward;
+    return NULL;
+}
+
+void forward_cancel(struct forward *forward)
+{
+    forward->is_cancelled = true;
+    tunnel_close_listener(&forward->tunnel->pair.client_listener);
+}
+
+bool forward_accepts(const struct carrier *carrier, const struct forward *forward)
+{
+    return !forward->is_cancelled && !atomic_load(&carrier->draining) &&
+           forward->streams < carrier->limits.streams_per_tunnel &&
+           atomic_load(&carrier->service->streams) < carrier->limits.streams &&
+           clock_ms() >= forward->accept_again_ms;
+}
+
+void forward_accept(struct carrier *carrier, struct forward *forward)
+{
+    for (int i = 0; i < ACCEPTS_A_TURN && forward_accepts(carrier, forward); i++) {
+        struct net_address peer;
+        int client = tunnel_accept(forward->tunnel, forward->tunnel->pair.client_listener, &peer);
+        int err;
+
+        if (client == -EAGAIN)
+            return;
+        err = client < 0 ? client : stream_open(carrier, forward, client, &peer);
+        if (err)
+            forward->accept_again_ms = clock_ms() + ACCEPT_PAUSE_MS;
+    }
+}
+
+void forward_end(struct carrier *carrier, struct forward *forward, const char *why)
+{
+    struct stream *stream, *next;
+
+    for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = next) {
+        next = stream_next(stream);
+        if (stream_forward(stream) == forward)
+            stream_free(stream);
+    }
+    TAILQ_REMOVE(&carrier->forwards, forward, entry);
+    if (why)
+        carried_close(carrier->service->relay, forward->tunnel, why);
+    else
+        carried_let_go(carrier->service->relay, forward->tunnel);
+    free(forward);
+}
+
+/* NULL, or why it is over. */
+static const char *look(struct forward *forward, int64_t now_ms, int64_t *look_ms)
+{
+    int64_t until_ms = tunnel_until_ms(forward->tunnel);
+
+    if (now_ms >= until_ms)
+        return "its lifetime is over";
+    if (forward->is_cancelled && !forward->streams)
+        return "its server has taken it back";
+    rate_grow(&forward->rate, now_ms);
+    *look_ms = clock_earlier(*look_ms, until_ms);
+    *look_ms = clock_earlier(*look_ms, rate_next_ms(&forward->rate));
+    if (forward->accept_again_ms > now_ms)
+        *look_ms = clock_earlier(*look_ms, forward->accept_again_ms);
+    return NULL;
+}
+
+int64_t forwards_look(struct carrier *carrier, int64_t now_ms)
+{
+    struct forward *forward, *next;
+    int64_t look_ms = INT64_MAX;
+
+    for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = next) {
+        const char *why = look(forward, now_ms, &look_ms);
+
+        next = TAILQ_NEXT(forward, entry);
+        if (why)
+            forward_end(carrier, forward, why);
+    }
+    return look_ms;
+}
+
+void forward_address(const struct forward *forward, char text[URI_TEXT_BYTES])
+{
+    struct tunnel_uri uri;
+
+    tunnel_client_uri(forward->tunnel, &uri);
+    tunnel_uri_format(&uri, text);
+}
