@@ -24,6 +24,7 @@ struct arguments {
 int open_command(struct tristero_proxy *proxy, const struct arguments *arguments);
 int address_command(struct tristero_proxy *proxy, const struct arguments *arguments);
 int expose_command(struct tristero_proxy *proxy, const struct arguments *arguments);
+int hostkey_command(struct tristero_proxy *proxy, const struct arguments *arguments);
 
 /* One line on standard error: "tristero-tunnel: ...". Any thread. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -18,10 +18,12 @@ tristero_tunnel_SOURCES = \
 	clients/address.c \
 	clients/command.h \
 	clients/expose.c \
+	clients/hostkey.c \
 	clients/main.c \
 	clients/open.c
 tristero_tunnel_CPPFLAGS = $(AM_CPPFLAGS) $(XMLRPC_CLIENT_CFLAGS)
+tristero_tunnel_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS)
 tristero_tunnel_LDADD = clients/libtristero-tunnel.la relay/librelay.la \
-	$(XMLRPC_CLIENT_LIBS) $(PTHREAD_LIBS)
+	$(XMLRPC_CLIENT_LIBS) $(SODIUM_LIBS) $(PTHREAD_LIBS)
 
 EXTRA_DIST += clients/python/serve_file.py clients/perl/serve-file

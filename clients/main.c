@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OPEN = 1, ADDRESS = 2, EXPOSE = 4, ANY = OPEN | ADDRESS | EXPOSE };
+enum { OPEN = 1, ADDRESS = 2, EXPOSE = 4, HOSTKEY = 8, ANY = OPEN | ADDRESS | EXPOSE | HOSTKEY };
 enum { TUNNELS_MAX = 256, TIMEOUT_MAX_S = 3600 };
 
 static const struct subcommand {
@@ -26,7 +26,10 @@ static const struct subcommand {
     { "open", OPEN, NULL, open_command },
     { "address", ADDRESS, "URI", address_command },
     { "expose", EXPOSE, "[HOST:]PORT", expose_command },
+    { "hostkey", HOSTKEY, NULL, hostkey_command },
 };
+
+enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
 
 /* Every option, and the subcommands that it goes with. */
 static const struct option_help {
@@ -87,14 +90,15 @@ static int print_help(void)
          "\n"
          "  open                 opens a tunnel, prints where its server and its clients connect\n"
          "  address URI          prints where the clients of the tunnel at URI connect\n"
-         "  expose [HOST:]PORT   makes a service reachable through tunnels, one client at a time\n");
+         "  expose [HOST:]PORT   makes a service reachable through tunnels, one client at a time\n"
+         "  hostkey              prints the proxy's ssh key, for ~/.ssh/known_hosts\n");
     for (size_t i = 0; i < OPTIONS; i++) {
         char left[32];
 
         snprintf(left, sizeof left, "--%s%s%s", options[i].name, options[i].argument ? " " : "",
                  options[i].argument ? options[i].argument : "");
         printf("  %-20s %s", left, options[i].meaning);
-        for (size_t j = 0; options[i].goes_with != ANY && j < 3; j++) {
+        for (size_t j = 0; options[i].goes_with != ANY && j < SUBCOMMANDS; j++) {
             if (options[i].goes_with & subcommands[j].mask)
                 printf(" [%s]", subcommands[j].name);
         }
@@ -160,7 +164,7 @@ static int take_option(const char *name, const char *value, struct arguments *ar
 
 static const struct subcommand *find_subcommand(const char *name)
 {
-    for (size_t i = 0; i < sizeof subcommands / sizeof subcommands[0]; i++) {
+    for (size_t i = 0; i < SUBCOMMANDS; i++) {
         if (!strcmp(subcommands[i].name, name))
             return &subcommands[i];
     }
@@ -195,10 +199,10 @@ static int take_words(char **words, unsigned given, struct arguments *arguments)
     const struct subcommand *subcommand;
 
     if (!words[0])
-        return usage("expected a subcommand: open, address or expose");
+        return usage("expected a subcommand: open, address, expose or hostkey");
     subcommand = find_subcommand(words[0]);
     if (!subcommand)
-        return usage("unknown subcommand \"%s\", expected open, address or expose", words[0]);
+        return usage("unknown subcommand \"%s\", expected open, address, expose or hostkey", words[0]);
     if (subcommand->operand && !words[1])
         return usage("%s: expected %s after it", subcommand->name, subcommand->operand);
     if (words[1] && (!subcommand->operand || words[2]))

@@ -238,11 +238,34 @@ static enum tristero_status transport_failed(const struct tristero_proxy *proxy,
                      "can't call %s: %s", proxy->url, reason_of_transport(env));
 }
 
-/* A result that is a URI as the interface has it. */
-static enum tristero_status read_uri(const struct tristero_proxy *proxy, xmlrpc_value *result,
-                                     char **uri, struct tristero_error *error)
+/* Checks a text that the proxy has answered: NULL, or what was expected instead. */
+typedef const char *check_fn(const char *text, size_t length);
+
+static const char *check_uri(const char *text, size_t length)
 {
     struct tunnel_uri parsed;
+    const char *expected = NULL;
+
+    tunnel_uri_parse(text, length, &parsed, &expected);
+    return expected;
+}
+
+/* A line that can be written to a file as it is: three words of printable ASCII. */
+static const char *check_host_key(const char *text, size_t length)
+{
+    size_t blanks = 0;
+
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < ' ' || text[i] > '~')
+            return "a line of printable ASCII";
+        blanks += text[i] == ' ';
+    }
+    return blanks == 2 ? NULL : "a host, a type of key and a key";
+}
+
+static enum tristero_status read_text(const struct tristero_proxy *proxy, xmlrpc_value *result,
+                                      check_fn *check, char **out, struct tristero_error *error)
+{
     const char *text = NULL;
     const char *expected;
     xmlrpc_env env;
@@ -256,18 +279,19 @@ static enum tristero_status read_uri(const struct tristero_proxy *proxy, xmlrpc_
                          proxy->url);
     }
     xmlrpc_env_clean(&env);
-    if (tunnel_uri_parse(text, length, &parsed, &expected) < 0) {
-        error_set(error, TRISTERO_BAD_ANSWER, "%s answered \"%.100s\", which is no tunnel's URI: "
-                  "expected %s", proxy->url, text, expected);
+    expected = check(text, length);
+    if (expected) {
+        error_set(error, TRISTERO_BAD_ANSWER, "%s answered \"%.100s\": expected %s", proxy->url,
+                  text, expected);
         free((void *)text);
         return TRISTERO_BAD_ANSWER;
     }
-    *uri = (char *)text;
+    *out = (char *)text;
     return TRISTERO_OK;
 }
 
 static enum tristero_status read_answer(const struct tristero_proxy *proxy,
-                                        xmlrpc_mem_block *answer, char **uri,
+                                        xmlrpc_mem_block *answer, check_fn *check, char **text,
                                         struct tristero_error *error)
 {
     const char *xml = xmlrpc_mem_block_contents(answer);
@@ -293,17 +317,17 @@ static enum tristero_status read_answer(const struct tristero_proxy *proxy,
             error->fault_code = fault_code;
         free((void *)fault_text);
     } else {
-        status = read_uri(proxy, result, uri, error);
+        status = read_text(proxy, result, check, text, error);
         xmlrpc_DECREF(result);
     }
     xmlrpc_env_clean(&env);
     return status;
 }
 
-/* Calls a method that takes a string, or nothing (NULL), and returns a URI. */
-static enum tristero_status call_for_uri(const struct tristero_proxy *proxy, const char *method,
-                                         const char *parameter, char **uri,
-                                         struct tristero_error *error)
+/* Calls a method that takes a string, or nothing (NULL), and returns a text. */
+static enum tristero_status call_for_text(const struct tristero_proxy *proxy, const char *method,
+                                          const char *parameter, check_fn *check, char **text,
+                                          struct tristero_error *error)
 {
     xmlrpc_mem_block *answer = NULL;
     int64_t began_ms = clock_ms();
@@ -322,7 +346,7 @@ static enum tristero_status call_for_uri(const struct tristero_proxy *proxy, con
     if (env.fault_occurred)
         status = transport_failed(proxy, &env, clock_ms() - began_ms, error);
     else
-        status = read_answer(proxy, answer, uri, error);
+        status = read_answer(proxy, answer, check, text, error);
 out:
     if (answer)
         xmlrpc_mem_block_free(answer);
@@ -335,11 +359,17 @@ out:
 enum tristero_status tristero_open(struct tristero_proxy *proxy, const char *backend,
                                    char **server_uri, struct tristero_error *error)
 {
-    return call_for_uri(proxy, "Tunnel.openTunnel", backend, server_uri, error);
+    return call_for_text(proxy, "Tunnel.openTunnel", backend, check_uri, server_uri, error);
 }
 
 enum tristero_status tristero_address(struct tristero_proxy *proxy, const char *server_uri,
                                       char **client_uri, struct tristero_error *error)
 {
-    return call_for_uri(proxy, "Tunnel.getTunnelAddress", server_uri, client_uri, error);
+    return call_for_text(proxy, "Tunnel.getTunnelAddress", server_uri, check_uri, client_uri, error);
+}
+
+enum tristero_status tristero_host_key(struct tristero_proxy *proxy, char **line,
+                                       struct tristero_error *error)
+{
+    return call_for_text(proxy, "Tunnel.getHostKey", NULL, check_host_key, line, error);
 }

@@ -71,6 +71,12 @@ enum tristero_status tristero_open(struct tristero_proxy *proxy, const char *bac
 enum tristero_status tristero_address(struct tristero_proxy *proxy, const char *server_uri,
                                       char **client_uri, struct tristero_error *error);
 
+/* Asks for the key by which ssh knows the proxy: *line gets a line of OpenSSH's
+ * known_hosts, without its end. The caller frees it. It is to be trusted as far as
+ * the way to the proxy is: by http, as far as the network. */
+enum tristero_status tristero_host_key(struct tristero_proxy *proxy, char **line,
+                                       struct tristero_error *error);
+
 /* Attaches to a tcp tunnel: *connection gets a connected socket in blocking
  * mode, closed on exec, the caller's to close. The bytes of the tunnel's client
  * come over it, once there is one, which may take any time: the socket has TCP

@@ -142,6 +142,21 @@ static xmlrpc_value *get_tunnel_address(xmlrpc_env *env, xmlrpc_value *parameter
     return env->fault_occurred ? NULL : uri_value(env, &client_uri);
 }
 
+/* As a line of OpenSSH's known_hosts: "[proxy.example.org]:8022 ssh-ed25519 AAAA..." */
+static xmlrpc_value *get_host_key(xmlrpc_env *env, xmlrpc_value *parameters, struct rpc_call *call)
+{
+    struct relay_ssh ssh = relay_ssh(call->relay);
+
+    (void)parameters;
+    if (!ssh.port) {
+        fault_set(env, FAULT_UNKNOWN_BACKEND, "this proxy has no ssh, and so no key of it");
+        return NULL;
+    }
+    if (ssh.port == 22)
+        return xmlrpc_string_new_f(env, "%s %s", call->host, ssh.public_key);
+    return xmlrpc_string_new_f(env, "[%s]:%u %s", call->host, ssh.port, ssh.public_key);
+}
+
 const struct method tunnel_methods[] = {
     {
         .name = "Tunnel.openTunnel",
@@ -149,7 +164,8 @@ const struct method tunnel_methods[] = {
         .help = "Opens a tunnel and returns the URI where the server, the program behind the NAT, "
                 "connects out to, such as tcp://proxy.example.org:8010. The parameter names the "
                 "backend, the way to connect; without it, it is tcp: one connection from the "
-                "server, one from a client. Connect soon, and from the address that this call "
+                "server, one from a client. With ssh, where the proxy has it, ssh -N -R 0:HOST:PORT "
+                "URI connects, for any number of clients. Connect soon, and from the address that this call "
                 "came from; ask getTunnelAddress for the address to advertise.",
         .run = open_tunnel,
     }, {
@@ -159,6 +175,13 @@ const struct method tunnel_methods[] = {
                 "server through the tunnel, such as tcp://proxy.example.org:8011. A server that "
                 "speaks HTTP advertises it as http://proxy.example.org:8011/.",
         .run = get_tunnel_address,
+    }, {
+        .name = "Tunnel.getHostKey",
+        .signatures = { "s" },
+        .help = "Returns the key by which ssh knows this proxy, as a line of OpenSSH's known_hosts, "
+                "such as [proxy.example.org]:8022 ssh-ed25519 AAAA... It is as much to be trusted as "
+                "the way by which it came.",
+        .run = get_host_key,
     },
     { .name = NULL },
 };
