@@ -47,10 +47,17 @@ static bool half_open(const struct duplex *duplex)
     return duplex->from_a.ended != duplex->from_b.ended;
 }
 
+static bool is_held_back(const struct duplex *duplex)
+{
+    return duplex->rate.bytes_per_s && duplex->rate.allowance <= 0;
+}
+
 static int64_t deadline(const struct duplex *duplex)
 {
     int64_t deadline_ms = clock_earlier(duplex->limits->until_ms, rate_next_ms(&duplex->rate));
 
+    if (is_held_back(duplex))
+        return deadline_ms;
     if (duplex->limits->idle_ms)
         deadline_ms = clock_earlier(deadline_ms,
                                     duplex->moved_last_ms + duplex->limits->idle_ms);
@@ -73,14 +80,17 @@ static bool lingered(struct duplex *duplex, int64_t now_ms)
     return !duplex->bytes_waited && !waited_before;
 }
 
-/* Whether a deadline has passed that ends the relay, and which. */
-static bool timed_out(struct duplex *duplex, enum duplex_end *end)
+/* Whether a deadline has passed that ends the relay, and which. While bytes were held
+ * back by their rate, nobody was silent. */
+static bool timed_out(struct duplex *duplex, bool was_held_back, enum duplex_end *end)
 {
     int64_t now_ms = clock_ms();
 
     *end = DUPLEX_EXPIRED;
     if (now_ms >= duplex->limits->until_ms)
         return true;
+    if (was_held_back)
+        return false;
     *end = DUPLEX_IDLE;
     if (duplex->limits->idle_ms && now_ms >= duplex->moved_last_ms + duplex->limits->idle_ms)
         return true;
@@ -123,6 +133,8 @@ static enum duplex_end duplex_relay(struct duplex *duplex, struct waker *waker)
             interest(&duplex->from_a, &duplex->from_b),
             interest(&duplex->from_b, &duplex->from_a),
         };
+        uint64_t before = progress(duplex);
+        bool was_held_back = is_held_back(duplex);
         enum duplex_end end;
         int ready = waker_poll(waker, polled, 2, deadline(duplex));
         int err;
@@ -131,8 +143,6 @@ static enum duplex_end duplex_relay(struct duplex *duplex, struct waker *waker)
             return DUPLEX_STOPPED;
         if (ready < 0)
             return DUPLEX_FAILED;
-        if (ready == 0 && timed_out(duplex, &end))
-            return end;
         duplex->from_a.hung_up |= polled[0].revents & POLLHUP;
         duplex->from_b.hung_up |= polled[1].revents & POLLHUP;
         /* With a reset there may be bytes that came before it. */
@@ -143,6 +153,8 @@ static enum duplex_end duplex_relay(struct duplex *duplex, struct waker *waker)
             return end_of_error(err);
         if (duplex->moved_last_ms >= duplex->limits->until_ms)
             return DUPLEX_EXPIRED;      /* however busy it is */
+        if (progress(duplex) == before && timed_out(duplex, was_held_back, &end))
+            return end;
     }
     return DUPLEX_FINISHED;
 }

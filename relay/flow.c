@@ -56,8 +56,12 @@ static ssize_t read_into_pipe(struct flow *flow)
                   SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 }
 
-static bool has_pipe(struct flow *flow)
+/* Whether to read into a pipe, with nothing pending. One that is not to be read into
+ * is given back: where there is one, what is pending is in it. */
+static bool reads_into_pipe(struct flow *flow)
 {
+    if (!flow->is_bulk)
+        pipe_pool_give(&flow->pipe, true);
     return flow->is_bulk && (flow->pipe.in >= 0 || pipe_pool_take(&flow->pipe));
 }
 
@@ -69,7 +73,7 @@ static ssize_t flow_fill(struct flow *flow)
     ssize_t received;
 
     do
-        received = has_pipe(flow) ? read_into_pipe(flow) : read_into_buffer(flow);
+        received = reads_into_pipe(flow) ? read_into_pipe(flow) : read_into_buffer(flow);
     while (received < 0 && errno == EINTR);
     if (received > 0) {
         flow->pending = (size_t)received;

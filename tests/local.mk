@@ -12,6 +12,7 @@ unit_tests = \
 	tests/unit/test_client \
 	tests/unit/test_config \
 	tests/unit/test_duplex \
+	tests/unit/test_flow \
 	tests/unit/test_http_guard \
 	tests/unit/test_methods \
 	tests/unit/test_net_address \
@@ -38,6 +39,9 @@ tests_unit_test_config_LDADD = server/libserver.la $(INIH_LIBS) $(unit_libs)
 tests_unit_test_duplex_SOURCES = tests/unit/test_duplex.c $(sockets)
 tests_unit_test_duplex_CFLAGS = $(unit_cflags)
 tests_unit_test_duplex_LDADD = $(unit_libs)
+tests_unit_test_flow_SOURCES = tests/unit/test_flow.c $(sockets)
+tests_unit_test_flow_CFLAGS = $(unit_cflags)
+tests_unit_test_flow_LDADD = $(unit_libs)
 tests_unit_test_http_guard_CFLAGS = $(unit_cflags)
 tests_unit_test_http_guard_LDADD = rpc/librpc.la $(unit_libs)
 tests_unit_test_methods_SOURCES = tests/unit/test_methods.c $(sockets)

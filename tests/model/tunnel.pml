@@ -54,7 +54,8 @@
  *   relay/tunnel.c       fill_uri tunnel_server_uri tunnel_client_uri
  *                        tunnel_admits: a stranger is one that it does not admit
  *   relay/backend_tcp.c  meeting_too_late party_interest: see revents
- *   relay/duplex.c       interest end_of_error progress duplex_end_text
+ *   relay/duplex.c       interest end_of_error progress is_held_back
+ *                        duplex_end_text
  *   relay/port_pool.c    port_pool_new port_pool_free listen_on port_pool_size
  *                        is_held_by_another port_pool_resting port_pool_index
  *   relay/waker.c        ignore waker_set_up_process clock_ms poll_once raise_flag
@@ -796,7 +797,6 @@ inline duplex_relay(tunnel)
         atomic {
             if
             :: ready == CANCELED || ready == FAILED -> result = CUT
-            :: ready == TIMED_OUT -> timed_out(tunnel)
             :: ready == READY ->
                 revents_of_both(tunnel, ready, server_event, client_event);
                 move_both(tunnel);
@@ -805,6 +805,7 @@ inline duplex_relay(tunnel)
                 :: has_lifetime -> result = CUT         /* however busy it is */
                 :: server_event != RESET && client_event != RESET
                 fi
+            :: ready == TIMED_OUT -> timed_out(tunnel)
             fi;
             server_event = QUIET;
             client_event = QUIET;

@@ -515,6 +515,20 @@ static void a_relay_that_has_used_up_its_rate_sleeps(void)
     CU_ASSERT_EQUAL(finish(), DUPLEX_EXPIRED);
 }
 
+/* Each byte waits for a second. */
+static void bytes_that_wait_for_their_rate_are_no_silence(void)
+{
+    char bytes[4];
+
+    start_with(&(struct duplex_limits){ .linger_ms = 500, .idle_ms = 700, .until_ms = INT64_MAX,
+                                        .bytes_per_s = 1 });
+    shutdown(right, SHUT_WR);
+    CU_ASSERT_EQUAL(send(left, "abc", 3, 0), 3);
+    shutdown(left, SHUT_WR);
+    CU_ASSERT_EQUAL(recv(right, bytes, sizeof bytes, MSG_WAITALL), 3);
+    CU_ASSERT_EQUAL(finish(), DUPLEX_FINISHED);
+}
+
 static void a_connection_within_the_machine_is_not_paced(void)
 {
     char control[16] = "";
@@ -570,6 +584,7 @@ int main(void)
         TEST(a_rate_holds_for_both_directions_together),
         TEST(a_rate_is_shared_by_a_busy_and_a_quiet_direction),
         TEST(a_relay_that_has_used_up_its_rate_sleeps),
+        TEST(bytes_that_wait_for_their_rate_are_no_silence),
         TEST(a_connection_within_the_machine_is_not_paced),
         TEST(a_pipe_with_bytes_in_it_is_not_handed_out_again),
         CU_TEST_INFO_NULL,
