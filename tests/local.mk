@@ -21,9 +21,12 @@ unit_tests = \
 	tests/unit/test_tally \
 	tests/unit/test_uri \
 	tests/unit/test_users
+if WITH_SSH
+unit_tests += tests/unit/test_ssh_keys
+endif
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-noinst_HEADERS = tests/unit/sockets.h tests/unit/unit.h
+noinst_HEADERS = tests/unit/sockets.h tests/unit/ssh_test_keys.h tests/unit/unit.h
 sockets = tests/unit/sockets.c
 
 unit_cflags = $(AM_CFLAGS) $(CUNIT_CFLAGS)
@@ -55,6 +58,8 @@ tests_unit_test_port_pool_LDADD = $(unit_libs)
 tests_unit_test_relay_SOURCES = tests/unit/test_relay.c $(sockets)
 tests_unit_test_relay_CFLAGS = $(unit_cflags)
 tests_unit_test_relay_LDADD = $(unit_libs)
+tests_unit_test_ssh_keys_CFLAGS = $(unit_cflags) $(SSH_CFLAGS)
+tests_unit_test_ssh_keys_LDADD = $(unit_libs) $(SSH_LIBS)
 tests_unit_test_tally_CFLAGS = $(unit_cflags)
 tests_unit_test_tally_LDADD = $(unit_libs)
 tests_unit_test_uri_CFLAGS = $(unit_cflags)

@@ -11,7 +11,12 @@ fuzz_programs = \
 	tests/fuzz/fuzz_http_guard \
 	tests/fuzz/fuzz_uri \
 	tests/fuzz/fuzz_users
+if WITH_SSH
+fuzz_targets += authorized_keys
+fuzz_programs += tests/fuzz/fuzz_authorized_keys
+endif
 fuzz_words = \
+	tests/fuzz/authorized_keys.dict \
 	tests/fuzz/config.dict \
 	tests/fuzz/http.dict \
 	tests/fuzz/uri.dict \
@@ -34,6 +39,10 @@ fuzz_common += tests/fuzz/replay.c
 endif
 
 fuzz_answer = tests/fuzz/answer.c tests/fuzz/answer.h $(sockets)
+tests_fuzz_fuzz_authorized_keys_SOURCES = tests/fuzz/fuzz_authorized_keys.c $(fuzz_common)
+tests_fuzz_fuzz_authorized_keys_CFLAGS = $(AM_CFLAGS) $(SSH_CFLAGS)
+tests_fuzz_fuzz_authorized_keys_LDADD = relay/librelay.la $(SSH_LIBS)
+tests_fuzz_fuzz_authorized_keys_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_call_SOURCES = tests/fuzz/fuzz_call.c $(fuzz_answer) $(fuzz_common)
 tests_fuzz_fuzz_call_CFLAGS = $(AM_CFLAGS) $(XMLRPC_SERVER_CFLAGS)
 tests_fuzz_fuzz_call_LDADD = rpc/librpc.la $(XMLRPC_SERVER_LIBS) $(PTHREAD_LIBS)

@@ -1,0 +1,66 @@
+/* Keys of every type, made for tests alone; public ones as base 64 has them. */
+#ifndef TESTS_SSH_TEST_KEYS_H
+#define TESTS_SSH_TEST_KEYS_H
+
+#define ED25519_KEY \
+    "AAAAC3NzaC1lZDI1NTE5AAAAIEszm+9dI7TC9eV2b4OxRfdWPwCMy6eX/cXQVVX3gbYy"
+#define ED25519_FINGERPRINT "SHA256:TvUb2Y5U48+nzde1Kwq7jlHwCGLgYTf3p1GLkNX0HDo"
+#define ED25519_PRIVATE_KEY \
+    "-----BEGIN OPENSSH PRIVATE KEY-----\n" \
+    "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW\n" \
+    "QyNTUxOQAAACBLM5vvXSO0wvXldm+DsUX3Vj8AjMunl/3F0FVV94G2MgAAAIiLyZuVi8mb\n" \
+    "lQAAAAtzc2gtZWQyNTUxOQAAACBLM5vvXSO0wvXldm+DsUX3Vj8AjMunl/3F0FVV94G2Mg\n" \
+    "AAAEAuywk1nGdZv6ls6mgLbkneWvDL6oTbBzvsWrXMHFBd2kszm+9dI7TC9eV2b4OxRfdW\n" \
+    "PwCMy6eX/cXQVVX3gbYyAAAAAAECAwQF\n" \
+    "-----END OPENSSH PRIVATE KEY-----\n"
+
+#define OTHER_ED25519_KEY \
+    "AAAAC3NzaC1lZDI1NTE5AAAAIFauonEJnhRDw4oitm+/tCjBfzPHm6W92ryrJIXvq+Jn"
+
+#define P256_KEY \
+    "AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBJAFMwYmDsq7Nar/8wFzpH4C" \
+    "Y3Q3dFHuQfPjgXLvZBYL0TqDvo12z4DgmjYwqoZb2CLB+I7o1UqCetOgQ1rfQ3c="
+#define P256_PRIVATE_KEY \
+    "-----BEGIN OPENSSH PRIVATE KEY-----\n" \
+    "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAaAAAABNlY2RzYS\n" \
+    "1zaGEyLW5pc3RwMjU2AAAACG5pc3RwMjU2AAAAQQSQBTMGJg7KuzWq//MBc6R+AmN0N3RR\n" \
+    "7kHz44Fy72QWC9E6g76Nds+A4Jo2MKqGW9giwfiO6NVKgnrToENa30N3AAAAmPf7wkj3+8\n" \
+    "JIAAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBJAFMwYmDsq7Nar/\n" \
+    "8wFzpH4CY3Q3dFHuQfPjgXLvZBYL0TqDvo12z4DgmjYwqoZb2CLB+I7o1UqCetOgQ1rfQ3\n" \
+    "cAAAAgaE7sIkX+j39bbdKmLeuoM/d0esVSlf+OEPI5cmNeFa8AAAAA\n" \
+    "-----END OPENSSH PRIVATE KEY-----\n"
+
+#define P384_KEY \
+    "AAAAE2VjZHNhLXNoYTItbmlzdHAzODQAAAAIbmlzdHAzODQAAABhBEkYJO2uOzGWpy5xvt9eOo22" \
+    "Z5X5jWg7Onf7XJVocchjCoHJED2TtXgQQbXbegK7jnJ6sZk3QnT6vM9y2JoO0BqdMEDAXobzNx/7" \
+    "dlRJpK008D8roGKGfN8hivRnOTDdWA=="
+#define P521_KEY \
+    "AAAAE2VjZHNhLXNoYTItbmlzdHA1MjEAAAAIbmlzdHA1MjEAAACFBAHX/v2OjhT0JE7upeZoJS4J" \
+    "ebw45gvpvuzzQ6CBG3vJcaq2PUDwJVxK6lZnkSOo/OIvXMzHmzRQKOwwRwgchLiPDgD4PzNiaX11" \
+    "lhWKNRbYX6x/xEuuZP6NYDHnMn7tWWcnGdm7PtfDyVBdjxp0MNWJ42FkuF2Etb6+Jt0Np8iCkorq" \
+    "bQ=="
+
+#define RSA_2048_KEY \
+    "AAAAB3NzaC1yc2EAAAADAQABAAABAQDDh84y1934p1DmEJkuRu9vYQLUzaNqKMarjw7t1Lq7Rrc1" \
+    "RfhymjdUFf+6DPZE/v6a4mYejXpeAX+8sZOVgUjJBiutlRn2GLOigGS0scVrPkg6rufSDzE7sUi4" \
+    "TkJ4OZTvMhX+Mjbm8ZRVGbOF5aaMj/zbOreyLNN5rNDs37VJM9sPAZOVP5YR038pZauto9JIy6yh" \
+    "Bs+Lo4KeK9+/9OfqgjuFnxFMB1L4gL1SO298+NJ/DyQ5SiqLSHjEpm9XaOe2HpNiQrC4QaxU4iZW" \
+    "s2vuXzE6IjVURCcDYxM8qmILM9clkvItxTf4Im3gKL0ZJQxg2tZrdLuQLv/Av1UAFgTV"
+#define RSA_1024_KEY \
+    "AAAAB3NzaC1yc2EAAAADAQABAAAAgQDAMCyYNQAPiBJwlf+aWfI8ybOGiR7zBbD2qczYdgArBtdT" \
+    "xAN5mOan+LAvTpb+USlhTnJaw88JcoNE0weoAdcZK91OBvFDs0CUOU3cc/Qg4HNHir/gOuHzBzW8" \
+    "WAOsXCNyheABJazk6KZjjlMj3ZyPn2G/DC3k/iZp715mqKn33w=="
+
+/* Security keys: of the application "ssh:", and one of "ssh:other" with the same number. */
+#define SK_ED25519_KEY \
+    "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIFauonEJnhRDw4oitm+/tCjBfzPHm6W9" \
+    "2ryrJIXvq+JnAAAABHNzaDo="
+#define SK_ED25519_OTHER_KEY \
+    "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIFauonEJnhRDw4oitm+/tCjBfzPHm6W9" \
+    "2ryrJIXvq+JnAAAACXNzaDpvdGhlcg=="
+#define SK_P256_KEY \
+    "AAAAInNrLWVjZHNhLXNoYTItbmlzdHAyNTZAb3BlbnNzaC5jb20AAAAIbmlzdHAyNTYAAABBBJAF" \
+    "MwYmDsq7Nar/8wFzpH4CY3Q3dFHuQfPjgXLvZBYL0TqDvo12z4DgmjYwqoZb2CLB+I7o1UqCetOg" \
+    "Q1rfQ3cAAAAEc3NoOg=="
+
+#endif
