@@ -26,14 +26,16 @@ fault_tests = \
 	tests/e2e/test_faults_start.py
 # Of the ssh backend. Each skips what it finds no ssh client for.
 ssh_tests = \
-	tests/e2e/test_ssh.py
+	tests/e2e/test_ssh.py \
+	tests/e2e/test_ssh_life.py \
+	tests/e2e/test_ssh_refused.py
 TESTS += $(e2e_tests) $(fault_tests)
 if WITH_SSH
 TESTS += $(ssh_tests)
 endif
 EXTRA_DIST += $(e2e_tests) $(fault_tests) $(ssh_tests) tests/e2e/confined.py tests/e2e/faults.py \
-	tests/e2e/harness.py tests/e2e/pattern.py tests/e2e/peer.py tests/e2e/ssh_harness.py \
-	tests/e2e/ssh_peer.py tools/packages
+	tests/e2e/harness.py tests/e2e/pattern.py tests/e2e/peer.py tests/e2e/ssh_forger.py \
+	tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py tests/e2e/ssh_peer.py tools/packages
 
 # Never installed; rpath makes libtool build a shared object all the same.
 check_LTLIBRARIES += tests/faults/shim.la

@@ -149,8 +149,9 @@ class Carrier(Program):
         self.daemon = daemon
         self.login = login or some_login()
         self.targets = [f"0:127.0.0.1:{each}" if isinstance(each, int) else each for each in targets]
-        super().__init__(["/usr/bin/env", "-u", "SSH_AUTH_SOCK", "-u", "DISPLAY", *self.command()],
-                         env=env, **how)
+        without = [word for name in ("SSH_AUTH_SOCK", "DISPLAY") if name not in (env or {})
+                   for word in ("-u", name)]
+        super().__init__(["/usr/bin/env", *without, *self.command()], env=env, **how)
         self.name = type(self).__name__
 
     def command(self):

@@ -135,33 +135,30 @@ def cancel(transport, *binds):
         say("refused" if answer is None else "granted")
 
 
-def channel_requests(transport, *names):
-    """What each of these is answered with, in one session channel for each."""
-    def ask(name):
-        session = transport.open_session(timeout=WAIT_S)
-        session.settimeout(WAIT_S)
-        try:
-            if name == "exec":
-                session.exec_command("id")
-            elif name == "subsystem":
-                session.invoke_subsystem("sftp")
-            elif name == "x11":
-                session.request_x11(handler=lambda *_: None)
-            else:
-                message = paramiko.Message()
-                message.add_byte(bytes([98]))       # SSH_MSG_CHANNEL_REQUEST
-                message.add_int(session.remote_chanid)
-                message.add_string(name)
-                message.add_boolean(True)
-                session._event_pending()
-                transport._send_user_message(message)
-                session._wait_for_event()
-        except paramiko.SSHException:
-            return "refused"
-        return "granted"
-
-    for name in names:
-        say(ask(name))
+def channel_request(transport, name):
+    """What this is answered with in a session."""
+    session = transport.open_session(timeout=WAIT_S)
+    session.settimeout(WAIT_S)
+    try:
+        if name == "exec":
+            session.exec_command("id")
+        elif name == "subsystem":
+            session.invoke_subsystem("sftp")
+        elif name == "x11":
+            session.request_x11(handler=lambda *_: None)
+        else:
+            message = paramiko.Message()
+            message.add_byte(bytes([98]))       # SSH_MSG_CHANNEL_REQUEST
+            message.add_int(session.remote_chanid)
+            message.add_string(name)
+            message.add_boolean(True)
+            session._event_pending()
+            transport._send_user_message(message)
+            session._wait_for_event()
+    except paramiko.SSHException:
+        say("refused")
+    else:
+        say("granted")
 
 
 def opens(transport, *kinds):

@@ -1,0 +1,772 @@
+#!/usr/bin/python3 -B
+"""What the ssh backend does not do, and whom it does not let in; and that it lives on,
+small and at the service of others, whatever it is sent."""
+
+import os
+import random
+import socket
+import subprocess
+import time
+import unittest
+
+import harness
+import ssh_harness
+from harness import (connect, how_it_ended, in_thread, is_sanitized, receive_exactly, receive_until_end,
+                     receive_until_reset, reset, run, send_until_error, wait_until)
+from ssh_harness import (PARAMIKO, SSH, Hostile, Peer, Ssh, SshCase, SshDaemonCase, Token, ask, echo,
+                         make_key, source)
+
+needs_ssh = unittest.skipUnless(SSH and ssh_harness.KEYSCAN, "ssh is not installed")
+needs_paramiko = unittest.skipUnless(PARAMIKO and SSH, "paramiko and ssh are not installed")
+FORWARD_FAILED = "remote port forwarding failed for listen port"
+
+
+class RefusedCase(SshDaemonCase):
+    def assert_fails(self, arguments, *patterns, targets=(), after=(), options=(), **how):
+        """ssh, as if by hand, must end by itself, and say one of these."""
+        client = self.begin(Ssh, *targets, arguments=arguments, after=after, options=options, **how)
+        self.assertNotEqual(client.wait(), 0, client.errors())
+        for pattern in patterns:
+            self.assertRegex(client.errors(), pattern)
+        return client
+
+
+@needs_ssh
+class Requests(RefusedCase):
+    """What an ssh server usually does, and this one does not."""
+
+    def test_a_command(self):
+        client = self.assert_fails((), "exec request failed|request failed", after=("id",))
+        self.assertNotIn("uid=", client.rest_of_output())
+
+    def test_a_command_beside_a_forward(self):
+        service = self.serve(echo)
+        client = self.assert_fails((), targets=(service.port,), after=("id",))
+        self.assertNotIn("uid=", client.rest_of_output())
+
+    def test_a_subsystem(self):
+        self.assert_fails(("-s",), "subsystem request failed", after=("sftp",))
+
+    def test_the_program_sftp(self):
+        sftp = ssh_harness.shutil.which("sftp")
+        if not sftp:
+            self.skipTest("sftp is not installed")
+        done = run([sftp, "-F", "/dev/null", "-b", "/dev/null", "-o", "StrictHostKeyChecking=yes",
+                    "-o", f"UserKnownHostsFile={self.daemon.known_hosts}", "-P", str(self.daemon.ssh_port),
+                    f"someone@{self.daemon.ssh_host}"])
+        self.assertNotEqual(done.returncode, 0)
+
+    def test_a_way_to_other_machines(self):
+        """direct-tcpip, of -L, -D and -W."""
+        service = self.serve(echo)
+        client = self.assert_fails(("-W", f"127.0.0.1:{service.port}"), "open failed|forwarding failed")
+        self.assertEqual(client.rest_of_output(), "")
+        self.assertEqual(service.served, 0)
+
+    def test_a_local_forward(self):
+        service = self.serve(echo)
+        port = ssh_harness.free_port()
+        client = self.begin(Ssh, arguments=("-N", "-L", f"127.0.0.1:{port}:127.0.0.1:{service.port}"))
+        self.through_ssh(client, port, b"?")
+        self.assertEqual(service.served, 0)
+
+    def test_a_dynamic_forward(self):
+        service = self.serve(echo)
+        port = ssh_harness.free_port()
+        client = self.begin(Ssh, arguments=("-N", "-D", f"127.0.0.1:{port}"))
+        self.through_ssh(client, port, b"\x04\x01" + service.port.to_bytes(2, "big") + b"\x7f\0\0\1\0?")
+        self.assertEqual(service.served, 0)
+
+    def through_ssh(self, client, port, words):
+        """Nothing is there at the other end of ssh's own port."""
+        client.authenticated()
+        wait_until(lambda: port in harness.listening_ports(), "ssh listens")
+        with connect(("127.0.0.1", port)) as caller:
+            caller.sendall(words)
+            try:
+                answer = receive_until_end(caller)
+            except ConnectionResetError:
+                answer = b""
+        self.assertNotIn(b"?", answer)
+        client.said("open failed")
+        self.assertIsNone(client.process.poll(), client.errors())       # it may have forwards, too
+
+    def test_a_tunnel_of_packets(self):
+        """tun@openssh.com. Without the right to make a device, ssh does not even ask."""
+        client = self.begin(Ssh, arguments=("-N", "-w", "any:any"))
+        client.said("Authenticated|open failed|Tunnel")
+        self.assert_serves()
+
+    def test_a_socket_of_a_file_system(self):
+        path = os.path.join(self.temporary_folder(), "socket")
+        client = self.begin(Ssh, arguments=("-N", "-R", f"{path}:127.0.0.1:9"))
+        self.assertNotEqual(client.wait(), 0, client.errors())
+        self.assertFalse(os.path.exists(path))
+
+    def test_x11(self):
+        client = self.begin(Ssh, self.serve(echo).port, arguments=("-tt", "-Y", "-o", "XAuthLocation=/nowhere"),
+                            stdin=subprocess.PIPE, env={"DISPLAY": "127.0.0.1:77"})
+        client.said("X11 forwarding request failed")
+        self.assertEqual(ask(client.address), b"?")
+
+    @needs_paramiko
+    def test_every_request_of_a_session_that_is_none_of_ours(self):
+        names = ("exec", "subsystem", "x11", "auth-agent-req@openssh.com", "auth-agent-req", "nonsense",
+                 "xon-xoff", "break", "eow@openssh.com")
+        for name in names:
+            with self.subTest(name=name):
+                peer = self.begin(Peer, "channel_request", name)
+                peer.expect("refused")
+                peer.finish()
+
+    @needs_paramiko
+    def test_every_channel_but_a_session(self):
+        kinds = ("direct-tcpip", "forwarded-tcpip", "x11", "auth-agent@openssh.com", "nonsense",
+                 "direct-streamlocal@openssh.com", "tun@openssh.com")
+        peer = self.begin(Peer, "opens", *kinds)
+        for kind in kinds:
+            with self.subTest(kind=kind):
+                peer.expect(r"refused \d+")
+        peer.finish()
+
+
+@needs_ssh
+class BindAddresses(RefusedCase):
+    def test_addresses_where_no_pairs_listen(self):
+        for bind in ("127.0.0.2", "192.0.2.1", "[::1]", "example.org", "10.0.0.1", "localhost.example.org"):
+            with self.subTest(bind=bind):
+                self.assert_fails(("-N",), FORWARD_FAILED, targets=(f"{bind}:0:127.0.0.1:9",))
+        self.assertEqual(self.daemon.ports.listening(), [])
+
+    @needs_paramiko
+    def test_what_is_no_address_at_all(self):
+        binds = ("x" * 500, "127.0.0.1:22", "\u2603", "127.1", "0", "127.0.0.1%lo")
+        peer = self.begin(Peer, "forward", *(f"{bind}/0" for bind in binds))
+        for bind in binds:
+            with self.subTest(bind=bind):
+                peer.expect("refused")
+
+    def test_ports_that_were_never_the_owner_s(self):
+        beyond = self.daemon.ports.high + 1
+        for port in (22, 80, self.daemon.port, self.daemon.ssh_port, self.daemon.ports.low,
+                     self.daemon.ports.low + 1, self.daemon.ports.high, beyond, 65535):
+            with self.subTest(port=port):
+                since = len(self.daemon.errors())
+                self.assert_fails(("-N",), f"{FORWARD_FAILED} {port}", targets=(f"{port}:127.0.0.1:9",))
+                self.daemon.log_line(rf"\b{port}\b", since)
+        self.assertEqual(self.daemon.ports.listening(), [])
+
+    def test_a_refused_forward_leaves_the_others_of_its_connection(self):
+        service = self.serve(echo)
+        client = self.begin(Ssh, f"0:127.0.0.1:{service.port}", "80:127.0.0.1:9",
+                            options=("ExitOnForwardFailure=no",))
+        client.said(f"{FORWARD_FAILED} 80")
+        port = int(client.said(r"Allocated port (\d+)")[1])
+        self.assertEqual(ask((self.daemon.host, port)), b"?")
+
+
+@needs_ssh
+class Tokens(RefusedCase):
+    options = ("--attach-timeout", "5")
+
+    def test_a_second_forward_with_a_token(self):
+        service, token = self.serve(echo), Token(self.daemon)
+        client = self.begin(Ssh, f"0:127.0.0.1:{service.port}", f"0:127.0.0.1:{service.port}", login=token.login)
+        status, said = client.refused()
+        self.assertEqual(status, 255)
+        self.assertIn("remote port forwarding failed", said)
+
+    def test_a_second_forward_leaves_the_first(self):
+        service, token = self.serve(echo), Token(self.daemon)
+        client = self.begin(Ssh, f"0:127.0.0.1:{service.port}", f"0:127.0.0.1:{service.port}",
+                            login=token.login, options=("ExitOnForwardFailure=no",))
+        client.said("remote port forwarding failed")
+        self.assertEqual(int(client.said(r"Allocated port (\d+)")[1]), token.address[1])
+        self.assertEqual(ask(token.address), b"?")
+
+    def test_another_port_than_its_own(self):
+        token = Token(self.daemon)
+        self.assert_fails(("-N",), FORWARD_FAILED, login=token.login, targets=(f"{token.address[1] - 1}:127.0.0.1:9",))
+
+    def test_a_second_connection_does_not_disturb_the_first(self):
+        service, token = self.serve(), Token(self.daemon)
+        first = self.carry(service.port, login=token.login)
+        client, server = self.both(first.address, service)
+        self.assert_fails(("-N",), login=token.login, targets=(f"0:127.0.0.1:{service.port}",))
+        client.sendall(b"still here")
+        self.assertEqual(receive_exactly(server, 10), b"still here")
+        self.both(first.address, service)
+
+    def test_one_that_never_was(self):
+        for login in ("t-" + "a" * 26, "t-" + "2" * 26, "t-" + "z7" * 13):
+            with self.subTest(login=login):
+                self.assert_fails(("-N",), "Permission denied", login=login, targets=(9,))
+
+    def test_one_that_is_nearly_right(self):
+        """Another text than a token is a name; it may come in, but never to the tunnel."""
+        token = Token(self.daemon)
+        for login in (token.login[:-1], token.login + "a", token.login.upper(), token.login[2:]):
+            with self.subTest(login=login):
+                client = self.begin(Ssh, 9, login=login)
+                wait_until(lambda: client.process.poll() is not None or client.ports(), "in or not")
+                self.assertNotIn(token.address[1], client.ports())
+
+    def test_one_from_another_address(self):
+        service, token = self.serve(echo), Token(self.daemon)
+        for source_address in ("127.0.0.2", "127.0.0.3"):
+            self.assert_fails(("-N", "-b", source_address), "Permission denied", login=token.login,
+                              targets=(service.port,))
+        self.assertEqual(self.carry(service.port, login=token.login).address, token.address)
+        self.assertEqual(ask(token.address), b"?")
+
+    def test_one_that_another_address_opened(self):
+        service, token = self.serve(echo), Token(self.daemon, source="127.0.0.2")
+        self.assert_fails(("-N",), "Permission denied", login=token.login, targets=(service.port,))
+        self.carry(service.port, login=token.login, arguments=("-N", "-b", "127.0.0.2"))
+        self.assertEqual(ask(token.address), b"?")
+
+    def test_tokens_are_dead_after_their_tunnels(self):
+        service, token = self.serve(echo), Token(self.daemon)
+        self.carry(service.port, login=token.login).kill()
+        wait_until(lambda: token.address[1] not in self.daemon.ports.listening(), "the reserve is over")
+        self.assert_fails(("-N",), "Permission denied", login=token.login, targets=(service.port,))
+
+
+@needs_ssh
+class AnyAddress(RefusedCase):
+    options = ("--attach-from", "any")
+
+    def test_a_token_may_be_used_from_anywhere(self):
+        service, token = self.serve(echo), Token(self.daemon)
+        self.carry(service.port, login=token.login, arguments=("-N", "-b", "127.0.0.2"))
+        self.assertEqual(ask(token.address), b"?")
+
+
+@needs_ssh
+class WhoGetsIn(SshCase):
+    def refused(self, daemon, **how):
+        client = self.begin(Ssh, 9, daemon=daemon, **how)
+        _, said = client.refused()
+        self.assertIn("Permission denied", said)
+
+    def test_with_users_and_no_keys_only_tokens_do(self):
+        users = os.path.join(self.temporary_folder(), "users")
+        done = run(["htpasswd", "-nbB", "jo", "word"])
+        with open(users, "w", encoding="ascii") as file:
+            file.write(done.stdout.strip() + "\n")
+        os.chmod(users, 0o600)
+        daemon = self.start_ssh_daemon("--drain", "1", "--reserve", "1", "--users", users, user="jo:word")
+        for login in ("jo", "root", ""):
+            self.refused(daemon, login=login or None)
+        token = Token(daemon)
+        carrier = self.carry(self.serve(echo).port, daemon=daemon, login=token.login)
+        self.assertEqual(ask(carrier.address), b"?")
+        carrier.leave()
+        daemon.stop()
+
+    def test_a_wrong_key_and_no_key(self):
+        folder = self.temporary_folder()
+        (right, line), (wrong, _) = make_key(folder, "right"), make_key(folder, "wrong")
+        path = os.path.join(folder, "authorized_keys")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(line)
+        os.chmod(path, 0o600)
+        daemon = self.start_ssh_daemon("--drain", "1", "--reserve", "1", "--ssh-authorized-keys", path)
+        self.refused(daemon, identity=wrong)
+        self.refused(daemon)
+        token = Token(daemon)
+        self.refused(daemon, identity=wrong, login="t-" + "a" * 26)
+        carrier = self.carry(self.serve(echo).port, daemon=daemon, identity=right)
+        self.assertEqual(ask(carrier.address), b"?")
+        by_token = self.carry(self.serve(echo).port, daemon=daemon, login=token.login, identity=wrong)
+        self.assertEqual(by_token.address, token.address)
+        for each in (carrier, by_token):
+            each.leave()
+        daemon.stop()
+
+    @unittest.skipUnless(PARAMIKO, "paramiko is not installed")
+    def test_a_key_without_its_secret_half(self):
+        """Whoever knows only the public key can ask, and may not be let in."""
+        folder = self.temporary_folder()
+        (right, line), (wrong, _) = make_key(folder, "right"), make_key(folder, "wrong")
+        path = os.path.join(folder, "authorized_keys")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(line)
+        os.chmod(path, 0o600)
+        daemon = self.start_ssh_daemon("--drain", "1", "--reserve", "1", "--ssh-authorized-keys", path)
+        for what in ("question", "no signature", "wrong signature", "signature of another user",
+                     "question, then a service", "another algorithm"):
+            with self.subTest(what=what):
+                done = run([PARAMIKO, "-B", os.path.join(harness.HERE, "ssh_forger.py"), daemon.ssh_host,
+                            str(daemon.ssh_port), right if "another user" in what else wrong,
+                            line.split()[1], what])
+                self.assertEqual(done.stdout.strip(), "not let in", done.stderr)
+        daemon.expect_rest()
+        daemon.stop()
+
+
+class Handshakes(SshCase):
+    TIMEOUT_S = 2
+
+    def setUp(self):
+        self.options = ("--drain", "1", "--reserve", "1", "--ssh-login-timeout", str(self.TIMEOUT_S))
+
+    def silent(self, daemon, address="127.0.0.1"):
+        connection = self.connect(daemon.ssh_address, source=address)
+        if not receive_exactly(connection, 4) == b"SSH-":
+            self.fail("no banner")
+        return connection
+
+    def assert_ended_soon(self, connection, began, least_s, most_s):
+        how_it_ended(connection)
+        self.assertGreater(time.monotonic() - began, least_s)
+        self.assertLess(time.monotonic() - began, most_s)
+
+    def test_who_does_not_log_in_in_time_is_cut(self):
+        daemon = self.start_ssh_daemon(*self.options)
+        for words in (b"", b"SSH-2.0-x", b"SSH-2.0-x\r\n", b"SSH-2.0-x\r\n" + bytes(3)):
+            with self.subTest(words=words):
+                began = time.monotonic()
+                connection = self.silent(daemon)
+                connection.sendall(words)
+                self.assert_ended_soon(connection, began, 0.8 * self.TIMEOUT_S, self.TIMEOUT_S + 4)
+        daemon.stop()
+
+    def test_bytes_now_and_then_do_not_lengthen_it(self):
+        daemon = self.start_ssh_daemon(*self.options)
+        began = time.monotonic()
+        connection = self.silent(daemon)
+
+        def drip():
+            while time.monotonic() - began < 20:
+                connection.sendall(b"S")
+                time.sleep(0.1)
+        dripping = in_thread(drip)
+        self.assert_ended_soon(connection, began, 0.8 * self.TIMEOUT_S, self.TIMEOUT_S + 4)
+        self.assertRaises(ConnectionError, dripping.result)
+        daemon.stop()
+
+    @needs_ssh
+    def test_a_client_frozen_amid_its_login_is_cut_and_holds_up_nobody(self):
+        daemon = self.daemon = self.start_ssh_daemon(*self.options)
+        daemon.known_hosts      # or it would be asked for while all wait
+        for milliseconds in range(0, 200, 20):
+            client = self.begin(Ssh, 9)
+            time.sleep(milliseconds / 1000)
+            client.freeze()
+        self.assert_serves()
+        for number in range(3):
+            self.silent(daemon, f"127.0.0.{number + 2}")
+        self.doCleanups()
+
+    @needs_ssh
+    def test_an_address_has_no_more_than_its_share(self):
+        daemon = self.daemon = self.start_ssh_daemon(*self.options[:-1], "20", "--ssh-handshakes-per-address", "2")
+        daemon.known_hosts
+        held = [self.silent(daemon, "127.0.0.3") for _ in range(2)]
+        began = time.monotonic()
+        for _ in range(3):
+            self.turned_away(daemon, "127.0.0.3")
+        self.assertLess(time.monotonic() - began, 5)
+        self.assert_serves()                            # others
+        daemon.log_line("ssh-handshakes-per-address")
+        for each in held:
+            each.close()
+        wait_until(lambda: self.lets_in(daemon, "127.0.0.3"), "it has its share again", 10)
+        daemon.stop()
+
+    def turned_away(self, daemon, address):
+        try:
+            with connect(daemon.ssh_address, source=address) as connection:
+                how_it_ended(connection)
+        except ConnectionResetError:
+            pass
+
+    def lets_in(self, daemon, address):
+        try:
+            with connect(daemon.ssh_address, source=address) as connection:
+                return connection.recv(4) == b"SSH-"
+        except ConnectionResetError:
+            return False
+
+    @needs_ssh
+    def test_who_is_in_does_not_count(self):
+        daemon = self.daemon = self.start_ssh_daemon(*self.options, "--ssh-handshakes-per-address", "1",
+                                                     "--ssh-handshakes", "1")
+        daemon.known_hosts
+        service = self.serve(echo)
+        for _ in range(4):
+            wait_until(lambda: self.lets_in(daemon, "127.0.0.1"), "a handshake may begin", 10)
+            carrier = wait_until(lambda: self.carried(service), "there is room")
+            self.assertEqual(ask(carrier.address), b"?")
+        self.doCleanups()
+
+    def carried(self, service):
+        client = self.begin(Ssh, service.port)
+        wait_until(lambda: client.process.poll() is not None or client.ports(), "in or not")
+        return client if client.ports() else None
+
+    @needs_ssh
+    def test_a_crowd_that_does_nothing_keeps_the_others_out_for_a_moment_at_most(self):
+        daemon = self.daemon = self.start_ssh_daemon(*self.options, "--ssh-handshakes", "4",
+                                                     "--ssh-handshakes-per-address", "0")
+        daemon.known_hosts
+        crowd = []
+        for number in range(20):
+            try:
+                crowd.append(self.connect(daemon.ssh_address, source=f"127.0.0.{number + 2}"))
+            except ConnectionResetError:
+                pass
+        service = self.serve(echo)
+        began = time.monotonic()
+        carrier = wait_until(lambda: self.carried(service), "somebody else gets in")
+        self.assertLess(time.monotonic() - began, self.TIMEOUT_S + 5)
+        self.assertEqual(ask(carrier.address), b"?")
+        daemon.log_line("ssh-handshakes")
+        carrier.leave()
+        daemon.stop()
+
+    @needs_ssh
+    def test_any_number_from_one_address_if_it_is_told_so(self):
+        daemon = self.daemon = self.start_ssh_daemon(*self.options[:-1], "20", "--ssh-handshakes-per-address", "0")
+        for _ in range(30):
+            self.silent(daemon)
+        self.assert_serves()
+        self.doCleanups()
+
+
+class Garbage(SshDaemonCase):
+    options = ("--ssh-login-timeout", "3", "--ssh-handshakes-per-address", "0")
+
+    def say(self, words):
+        """Sends it, whatever happens, and takes what comes."""
+        try:
+            with connect(self.daemon.ssh_address) as connection:
+                sending = in_thread(self.send_all, connection, words)
+                how_it_ended(connection)
+                sending.result()
+        except ConnectionError:
+            pass
+
+    def send_all(self, connection, words):
+        try:
+            connection.sendall(words)
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def assert_lives(self):
+        with connect(self.daemon.ssh_address) as connection:
+            self.assertEqual(receive_exactly(connection, 8), b"SSH-2.0-")
+        if SSH:
+            self.assert_serves()
+
+    def test_banners_that_are_none(self):
+        for words in (b"", b"\n", b"\r\n" * 1000, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"SSH-1.5-old\r\n",
+                      b"SSH-2.0\r\n", b"SSH-2.0-\r\n", b"SSH-9.9-x\r\n", b"SSH-2.0-x\n", b"ssh-2.0-x\r\n",
+                      b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"SSH-2.0-" + b"x" * 100000, b"x" * (4 << 20),
+                      b"SSH-2.0-\0\0\0\r\n", b"SSH-2.0-%s%n%s%n\r\n", b"\xff" * 1000 + b"\r\n",
+                      b"SSH-2.0-paramiko_\x1b[2J\r\n"):
+            with self.subTest(words=words[:40]):
+                self.say(words)
+        self.assert_lives()
+
+    def test_packets_that_are_none(self):
+        for number, words in enumerate((bytes(4), bytes(1000), b"\xff" * 1000, b"\0\0\0\x01\0", b"\0\0\0\x0c\x04",
+                                        b"\x7f\xff\xff\xff" + bytes(100), b"\0\x01\0\0\x04\x14" + bytes(1 << 16),
+                                        b"\0\0\0\x0c\x0a\x14" + bytes(10), b"\0\0\0\x0c\xff\x14" + bytes(10))):
+            with self.subTest(number=number):
+                self.say(b"SSH-2.0-x\r\n" + words)
+        self.assert_lives()
+
+    def packet(self, payload):
+        padding = 8 - (5 + len(payload)) % 8
+        padding += 8 if padding < 4 else 0
+        return (1 + len(payload) + padding).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
+
+    def test_messages_before_their_time(self):
+        """Logging in, channels and forwards, without any keys."""
+        def text(word):
+            return len(word).to_bytes(4, "big") + word
+        forward = b"\x50" + text(b"tcpip-forward") + b"\1" + text(b"") + bytes(4)
+        for payload in (b"\x05" + text(b"ssh-userauth"), b"\x05" + text(b"ssh-connection"),
+                        b"\x32" + text(b"x") + text(b"ssh-connection") + text(b"none"), forward,
+                        b"\x5a" + text(b"session") + bytes(12), b"\x15", b"\x34", b"\x14", b"\x1e" + text(bytes(32)),
+                        b"\x01" + bytes(4) + text(b"bye") + text(b""), b"\x03" + bytes(4), b"\x02" + text(b"x"),
+                        b"\x04\1" + text(b"\x1b[2Jx\n") + text(b""), b"", bytes([255])):
+            with self.subTest(payload=payload[:20]):
+                self.say(b"SSH-2.0-x\r\n" + self.packet(payload) + self.packet(forward))
+        self.assert_lives()
+        self.assertEqual(self.daemon.ports.listening(), [])
+
+    def test_offers_of_keys_that_make_no_sense(self):
+        chance = random.Random(1)
+        for number in range(60):
+            names = [chance.choice((b"", b"none", b"curve25519-sha256", b"ssh-ed25519", b"x" * 3000, b",,,,",
+                                    b"aes128-ctr,none", b"\xff\xfe")) for _ in range(10)]
+            payload = b"\x14" + bytes(16) + b"".join(len(name).to_bytes(4, "big") + name for name in names)
+            payload += bytes([number % 2]) + bytes(4)
+            if number % 3 == 0:
+                payload = payload[:chance.randrange(len(payload))]
+            self.say(b"SSH-2.0-x\r\n" + self.packet(payload))
+        self.assert_lives()
+
+    def test_bytes_of_chance(self):
+        chance = random.Random(2)
+        for _ in range(60):
+            self.say(b"SSH-2.0-x\r\n" * chance.randrange(2) + chance.randbytes(chance.randrange(3000)))
+        self.assert_lives()
+
+    def test_many_that_connect_and_go(self):
+        for number in range(300):
+            try:
+                connection = connect(self.daemon.ssh_address)
+                (reset if number % 2 else socket.socket.close)(connection)
+            except ConnectionError:
+                pass
+        self.assert_lives()
+        self.daemon.expect_rest()
+
+
+@needs_paramiko
+class HostileCase(SshDaemonCase):
+    """Who is let in does its worst. The daemon serves others all the while, and
+    afterwards there is nothing left of it."""
+
+    MOST_KIB = 24 << 10
+    options = ("--keepalive", "2")
+
+    def setUp(self):
+        self.before_kib = self.daemon.resident_kib()
+
+    def let_loose(self, what, *arguments):
+        return self.begin(Hostile, what, *arguments)
+
+    def port_of(self, hostile):
+        return (self.daemon.host, int(hostile.expect(r"allocated (\d+)")[1]))
+
+    def assert_well(self):
+        self.assertIsNone(self.daemon.process.poll(), self.daemon.errors()[-20000:])
+        if not is_sanitized():
+            self.assertLess(self.daemon.resident_kib() - self.before_kib, self.MOST_KIB)
+        self.assert_serves()
+
+    def finish(self, hostile, done=True):
+        if done:
+            hostile.expect("done")
+        self.assert_well()
+        hostile.finish()
+        self.daemon.expect_rest()
+
+
+class HostileRequests(HostileCase):
+    def test_requests_that_nobody_knows(self):
+        hostile = self.let_loose("unknown_requests", 50)
+        hostile.expect("refused")
+        address = self.port_of(hostile)
+        hostile.expect("done")
+        self.assertIn(address[1], self.daemon.ports.listening())
+        self.finish(hostile, done=False)
+
+    def test_cancelling_what_is_not_one_s_own(self):
+        service = self.serve(echo)
+        carrier = self.carry(service.port)
+        hostile = self.let_loose("cancels", carrier.address[1])
+        for _ in range(6):
+            hostile.expect("refused")
+        self.port_of(hostile)
+        hostile.expect("granted")
+        hostile.expect("refused")
+        self.assertEqual(ask(carrier.address), b"?")
+        carrier.leave()
+        self.finish(hostile)
+
+    def test_a_forward_that_is_asked_for_twice(self):
+        hostile = self.let_loose("the_same_forward_twice")
+        self.port_of(hostile)
+        for _ in range(3):
+            hostile.expect("refused")
+        self.finish(hostile)
+
+    def test_forwards_without_end(self):
+        service = self.serve(echo)
+        carrier = self.carry(service.port)
+        hostile = self.let_loose("forwards_without_end", 2 * self.pairs)
+        hostile.expect(f"granted {self.pairs - 1}")
+        hostile.expect("done")
+        self.assertEqual(ask(carrier.address), b"?")
+        carrier.leave()
+        hostile.finish()
+        self.daemon.expect_rest()
+        self.assert_well()
+
+    def test_forwards_that_come_and_go(self):
+        self.finish(self.let_loose("forwards_that_come_and_go", 300))
+
+    def test_forwards_that_make_no_sense(self):
+        self.finish(self.let_loose("strange_requests"))
+
+    def test_requests_whose_answers_nobody_reads(self):
+        for what in ("requests_unread", "pings_unread", "forwards_unread", "opens_unread"):
+            with self.subTest(what=what):
+                hostile = self.let_loose(what)
+                time.sleep(2)
+                self.assert_well()          # amid it
+                self.finish(hostile)
+
+    def test_logging_in_again(self):
+        self.finish(self.let_loose("logins_again", "t-" + "a" * 26))
+
+
+class HostileChannels(HostileCase):
+    def test_sessions_without_end(self):
+        hostile = self.let_loose("sessions_without_end", 2000)
+        self.assertLess(int(hostile.expect(r"granted (\d+)")[1]), 100)
+        self.finish(hostile)
+
+    def test_shells_without_end(self):
+        self.finish(self.let_loose("shells_without_end", 200))
+
+    def test_opens_of_every_kind_at_once(self):
+        self.finish(self.let_loose("opens_at_once", 5000))
+
+    def test_a_shell_that_is_talked_to_without_end(self):
+        hostile = self.let_loose("a_shell_that_is_talked_to", 30)
+        self.port_of(hostile)
+        self.finish(hostile)
+
+    def test_a_client_s_window_is_ignored(self):
+        hostile = self.let_loose("window_is_ignored", 96)
+        client = self.connect(self.port_of(hostile), receive_buffer=65536)
+        self.assertRegex(hostile.line(), "sent|thrown out")
+        hostile.expect("done")
+        self.assert_well()
+        hostile.finish()
+        how_it_ended(client)
+        self.daemon.expect_rest()
+
+    def test_windows_beyond_all_bounds(self):
+        hostile = self.let_loose("windows_are_huge")
+        client = self.connect(self.port_of(hostile))
+        hostile.expect("done")
+        writing = in_thread(send_until_error, client)
+        time.sleep(2)
+        self.finish(hostile, done=False)
+        self.assertIsInstance(writing.result(), ConnectionError)
+
+    def test_packets_of_a_byte_or_none(self):
+        hostile = self.let_loose("tiny_packets")
+        address = self.port_of(hostile)
+        hostile.expect("done")
+        clients = [self.connect(address) for _ in range(4)]
+        for client in clients:
+            client.sendall(bytes(20000))
+        time.sleep(1)
+        self.finish(hostile, done=False)
+        for client in clients:
+            self.assertEqual(how_it_ended(client), "reset")
+
+    def test_ends_and_closes_in_odd_orders(self):
+        hostile = self.let_loose("odd_orders")
+        client = self.connect(self.port_of(hostile))
+        how_it_ended(client)
+        self.finish(hostile)
+
+    def test_channels_that_are_none(self):
+        self.finish(self.let_loose("channels_that_are_none"))
+
+    def test_a_close_without_an_end_never_looks_complete(self):
+        hostile = self.let_loose("a_close_alone")
+        client = self.connect(self.port_of(hostile))
+        receive_until_reset(client)
+        self.finish(hostile)
+
+    def test_an_end_and_a_close_at_once_are_an_end(self):
+        hostile = self.let_loose("an_end_and_a_close")
+        client = self.connect(self.port_of(hostile))
+        self.assertEqual(receive_until_end(client), b"all of it")
+        self.finish(hostile)
+
+    def test_closes_that_are_never_answered(self):
+        hostile = self.let_loose("closes_unanswered")
+        address = self.port_of(hostile)
+        hostile.expect("done")
+        for number in range(600):       # more than streams are allowed
+            try:
+                client = connect(address)
+            except ConnectionError:
+                break
+            (reset if number % 2 else socket.socket.close)(client)
+        self.finish(hostile, done=False)
+
+    def test_clients_that_are_never_answered(self):
+        hostile = self.let_loose("opens_unanswered")
+        address = self.port_of(hostile)
+        hostile.expect("done")
+        clients = [self.connect(address) for _ in range(20)]
+        writing = [in_thread(send_until_error, client) for client in clients[:5]]
+        time.sleep(1)
+        self.assert_well()
+        self.finish(hostile, done=False)
+        for each in writing:
+            self.assertIsInstance(each.result(), ConnectionError)
+        for client in clients[5:]:
+            self.assertEqual(receive_until_reset(client), b"")
+
+
+class HostileMessages(HostileCase):
+    def test_messages_of_chance(self):
+        for seed in range(12):
+            with self.subTest(seed=seed):
+                hostile = self.let_loose("nonsense", seed, 400)
+                self.port_of(hostile)
+                hostile.expect("done")
+                hostile.finish()
+        self.assert_well()
+        self.daemon.expect_rest()
+
+    def test_key_exchanges_amiss(self):
+        self.finish(self.let_loose("key_exchanges_amiss"))
+
+    def test_key_exchanges_without_end(self):
+        self.finish(self.let_loose("key_exchanges_without_end", 100))
+
+    def test_a_key_exchange_that_is_begun_and_not_gone_on_with(self):
+        hostile = self.let_loose("a_key_exchange_begun")
+        address = self.port_of(hostile)
+        hostile.expect("done")
+        clients = []
+        for _ in range(10):
+            try:
+                clients.append(self.connect(address))
+            except ConnectionError:
+                break
+        writing = [in_thread(send_until_error, client) for client in clients]
+        for each in writing:
+            self.assertIsInstance(each.result(), ConnectionError)       # as of any carrier that is dead
+        self.finish(hostile, done=False)
+
+
+@needs_ssh
+class Bystanders(SshDaemonCase):
+    """A carrier of bulk and one of small things, while the worst of the above go on."""
+
+    @needs_paramiko
+    def test_a_live_transfer_does_not_suffer_from_hostile_neighbours(self):
+        pushing, echoing = self.serve(source(5, 16 << 20)), self.serve(echo)
+        addresses = self.carry(pushing.port, echoing.port).addresses
+        hostiles = [self.begin(Hostile, *words) for words in
+                    (("requests_unread",), ("opens_unread",), ("nonsense", 3, 2000), ("sessions_without_end", 500))]
+        checking = in_thread(ssh_harness.check_pattern, self.connect(addresses[0]), 5, 16 << 20)
+        began = time.monotonic()
+        for _ in range(20):
+            self.assertEqual(ask(addresses[1], b"x" * 1000), b"x" * 1000)
+        self.assertLess(time.monotonic() - began, 15)
+        checking.result()
+        for hostile in hostiles:
+            hostile.kill()
+            self.assertNotRegex(hostile.errors(), "AssertionError")
+
+
+if __name__ == "__main__":
+    harness.main()
