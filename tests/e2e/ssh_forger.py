@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -B
-"""ssh_forger: asks to be let in by a public key whose secret half it does not have.
+"""ssh_forger: asks to be let in by a public key, mostly without its secret half.
 
     ssh_forger.py HOST PORT KEY-FILE PUBLIC-KEY HOW
 
@@ -57,7 +57,7 @@ def main():
         transport._send_message(message(*begin, False, algorithm, blob))
     elif how == "no signature":
         transport._send_message(message(*begin, True, algorithm, blob, b""))
-    elif how == "wrong signature":
+    elif how in ("wrong signature", "right signature"):
         transport._send_message(message(*begin, True, algorithm, blob, signed(transport, key, blob, user, algorithm)))
     elif how == "signature of another user":
         transport._send_message(message(*begin, True, algorithm, blob,

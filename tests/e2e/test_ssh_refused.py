@@ -166,6 +166,25 @@ class BindAddresses(RefusedCase):
 
 
 @needs_ssh
+class Limits(RefusedCase):
+    options = ("--max-tunnels", "2")
+
+    def test_more_tunnels_than_the_daemon_may_have(self):
+        service = self.serve(echo)
+        carrier = self.carry(service.port, service.port)
+        self.assert_fails(("-N",), FORWARD_FAILED, targets=(service.port,))
+        self.daemon.log_line("max-tunnels")
+        for backend in ("tcp", "ssh"):
+            fault = harness.fault_of(self.daemon.rpc().Tunnel.openTunnel, backend)
+            self.assertEqual(fault.faultCode, 4)
+        for address in carrier.addresses:
+            self.assertEqual(ask(address), b"?")
+        carrier.leave()
+        wait_until(lambda: not self.daemon.ports.listening(), "the pairs are back")
+        self.assertEqual(ask(self.carry(service.port).address), b"?")
+
+
+@needs_ssh
 class Tokens(RefusedCase):
     options = ("--attach-timeout", "5")
 
@@ -294,13 +313,14 @@ class WhoGetsIn(SshCase):
             file.write(line)
         os.chmod(path, 0o600)
         daemon = self.start_ssh_daemon("--drain", "1", "--reserve", "1", "--ssh-authorized-keys", path)
-        for what in ("question", "no signature", "wrong signature", "signature of another user",
-                     "question, then a service", "another algorithm"):
+        for what, key in (("question", wrong), ("no signature", wrong), ("wrong signature", wrong),
+                          ("signature of another user", right), ("question, then a service", wrong),
+                          ("another algorithm", wrong), ("right signature", right)):
             with self.subTest(what=what):
                 done = run([PARAMIKO, "-B", os.path.join(harness.HERE, "ssh_forger.py"), daemon.ssh_host,
-                            str(daemon.ssh_port), right if "another user" in what else wrong,
-                            line.split()[1], what])
-                self.assertEqual(done.stdout.strip(), "not let in", done.stderr)
+                            str(daemon.ssh_port), key, line.split()[1], what])
+                due = "let in" if what == "right signature" else "not let in"
+                self.assertEqual(done.stdout.strip(), due, done.stderr)
         daemon.expect_rest()
         daemon.stop()
 
