@@ -330,7 +330,7 @@ static int open_listener(struct ssh_service *service, const struct ssh_settings 
     }
     net_address_format(&bound, text);
     log_write(LOG_INFO, "ssh at %s, host key %s%s", text, service->host_key.fingerprint,
-              service->host_key.is_new ? ", which is new" : "");
+              service->host_key.is_new ? " (new)" : "");
     offered.port = net_address_port(&bound);
     snprintf(offered.public_key, sizeof offered.public_key, "%s", service->host_key.public_key);
     relay_set_ssh(service->relay, &offered);
