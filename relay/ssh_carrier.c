@@ -303,6 +303,20 @@ static void leave(struct carrier *carrier)
     pthread_mutex_unlock(&service->lock);
 }
 
+/* With what libssh has to say of it. */
+static void log_end(struct carrier *carrier)
+{
+    const char *error = ssh_get_error(carrier->entrant.session);
+    char text[NET_ADDRESS_TEXT_BYTES];
+    char shown[200];
+
+    log_write(LOG_INFO, "%s is gone from ssh: %s", log_address(&carrier->entrant.peer, text),
+              carrier->failure);
+    if (*error)
+        log_write(LOG_DEBUG, "libssh says: %s",
+                  text_printable(error, strlen(error), shown, sizeof shown));
+}
+
 static void *carrier_thread(void *argument)
 {
     struct carrier *carrier = argument;
@@ -313,8 +327,7 @@ static void *carrier_thread(void *argument)
     log_write(LOG_INFO, "%s has logged in by ssh", log_address(&carrier->entrant.peer, text));
     while (!carrier->failure)
         turn(carrier);
-    log_write(LOG_INFO, "%s is gone from ssh: %s", log_address(&carrier->entrant.peer, text),
-              carrier->failure);
+    log_end(carrier);
     while ((forward = TAILQ_FIRST(&carrier->forwards)))
         forward_end(carrier, forward, NULL);
     buffer_pool_give(carrier->room);

@@ -143,14 +143,15 @@ static bool has_ended(ssh_session session)
     return ssh_get_status(session) & (SSH_CLOSED | SSH_CLOSED_ERROR);
 }
 
-/* A session can be polled so once the key exchange has begun. */
+/* A client that does not wait for answers may be in before the library has said that
+ * the exchange is over. A session can have an event once the exchange has begun. */
 static bool exchange_keys(struct login *login)
 {
     struct ssh_entrant *entrant = &login->entrant;
     int state = ssh_handle_key_exchange(entrant->session);
 
-    login->has_keys = state == SSH_OK;
-    if (state != SSH_OK)
+    login->has_keys = state == SSH_OK || login->is_in;
+    if (!login->has_keys)
         return state == SSH_AGAIN;
     entrant->event = ssh_event_new();
     return entrant->event && ssh_event_add_session(entrant->event, entrant->session) == SSH_OK;
