@@ -260,8 +260,11 @@ static int64_t look(struct carrier *carrier)
     } else {
         carrier->opened_ms = now_ms;
     }
-    if (atomic_load(&carrier->draining) && !carrier->streams_count)
-        carrier_fail(carrier, "the proxy is shutting down");
+    if (atomic_load(&carrier->draining)) {
+        forwards_stop_listening(carrier);
+        if (!carrier->streams_count)
+            carrier_fail(carrier, "the proxy is shutting down");
+    }
     return look_ms;
 }
 

@@ -121,6 +121,9 @@ struct forward *forward_find(struct carrier *carrier, const char *bind, uint16_t
 /* Stops listening; streams go on. */
 void forward_cancel(struct forward *forward);
 
+/* No more clients for any: they are not even to wait. */
+void forwards_stop_listening(struct carrier *carrier);
+
 /* Whether clients may be accepted now. */
 bool forward_accepts(const struct carrier *carrier, const struct forward *forward);
 

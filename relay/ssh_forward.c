@@ -125,6 +125,14 @@ void forward_cancel(struct forward *forward)
     tunnel_close_listener(&forward->tunnel->pair.client_listener);
 }
 
+void forwards_stop_listening(struct carrier *carrier)
+{
+    struct forward *forward;
+
+    TAILQ_FOREACH(forward, &carrier->forwards, entry)
+        tunnel_close_listener(&forward->tunnel->pair.client_listener);
+}
+
 bool forward_accepts(const struct carrier *carrier, const struct forward *forward)
 {
     return !forward->is_cancelled && !atomic_load(&carrier->draining) &&

@@ -1,11 +1,9 @@
 /* One connection until it is logged in: key exchange, and whom it says to be. */
 #include "relay/ssh_private.h"
 
-#include "relay/log.h"
-#include "relay/socket.h"
-
 #include <errno.h>
 #include <poll.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,13 +23,24 @@ static int let_in(struct login *login)
     return SSH_AUTH_SUCCESS;
 }
 
+/* The same for the same name at the same address, whatever bytes are in the name. */
+static void own_by_name(struct ssh_entrant *entrant, const char *name)
+{
+    unsigned char hash[crypto_generichash_BYTES];
+    char host[NET_ADDRESS_TEXT_BYTES];
+    char hexadecimal[2 * sizeof hash + 1];
+
+    crypto_generichash(hash, sizeof hash, (const unsigned char *)name, strlen(name), NULL, 0);
+    sodium_bin2hex(hexadecimal, sizeof hexadecimal, hash, sizeof hash);
+    net_address_format_host(&entrant->peer, host);
+    snprintf(entrant->owner, sizeof entrant->owner, "login %s at %s", hexadecimal, host);
+}
+
 /* A token that is no more is never taken for a name: who has it wants that tunnel. */
 static int on_none(ssh_session session, const char *user, void *context)
 {
     struct login *login = context;
     struct ssh_entrant *entrant = &login->entrant;
-    char host[NET_ADDRESS_TEXT_BYTES];
-    char name[64];
 
     login->attempts++;
     ssh_set_auth_methods(session, SSH_AUTH_METHOD_PUBLICKEY);
@@ -43,9 +52,7 @@ static int on_none(ssh_session session, const char *user, void *context)
     }
     if (!ssh_service_limits(login->service).open_to_all)
         return SSH_AUTH_DENIED;
-    net_address_format_host(&entrant->peer, host);
-    snprintf(entrant->owner, sizeof entrant->owner, "login %s at %s",
-             text_printable(user, strlen(user), name, sizeof name), host);
+    own_by_name(entrant, user);
     return let_in(login);
 }
 
