@@ -183,8 +183,17 @@ void carried_close(struct relay *relay, struct tunnel *tunnel, const char *why)
     close_now(tunnel, why);
 }
 
-/* One that has waited long enough, out of the table; or NULL, and when the next will have. */
-static struct tunnel *take_expired(struct relay *relay, int64_t *next_ms)
+static const char *why_expired(const struct relay *relay, const struct tunnel *tunnel)
+{
+    if (relay->refusing)
+        return "the proxy is shutting down";
+    return tunnel->was_held ? "its server did not come back in time"
+                            : "no server attached in time";
+}
+
+/* One that has waited long enough, out of the table, and why for the log; or NULL, and
+ * when the next will have. */
+static struct tunnel *take_expired(struct relay *relay, const char **why, int64_t *next_ms)
 {
     int64_t now_ms = clock_ms();
     struct tunnel *expired = NULL;
@@ -198,6 +207,7 @@ static struct tunnel *take_expired(struct relay *relay, int64_t *next_ms)
             continue;
         if (tunnel->waits_until_ms <= now_ms || relay->refusing) {
             expired = tunnel;
+            *why = why_expired(relay, tunnel);
             relay->table[i] = NULL;
         } else {
             *next_ms = clock_earlier(*next_ms, tunnel->waits_until_ms);
@@ -210,11 +220,11 @@ static struct tunnel *take_expired(struct relay *relay, int64_t *next_ms)
 int64_t carried_expire(struct relay *relay)
 {
     struct tunnel *tunnel;
+    const char *why;
     int64_t next_ms;
 
-    while ((tunnel = take_expired(relay, &next_ms)))
-        close_now(tunnel, tunnel->was_held ? "its server did not come back in time"
-                                           : "no server attached in time");
+    while ((tunnel = take_expired(relay, &why, &next_ms)))
+        close_now(tunnel, why);
     return next_ms;
 }
 

@@ -31,6 +31,7 @@ relay_librelay_la_LIBADD = relay/libends.la $(SODIUM_LIBS) $(PTHREAD_LIBS)
 if WITH_SSH
 relay_librelay_la_SOURCES += \
 	relay/ssh_authorized.c relay/ssh_authorized.h \
+	relay/ssh_bytes.c \
 	relay/ssh_carrier.c relay/ssh_carrier.h \
 	relay/ssh_console.c \
 	relay/ssh_forward.c \
@@ -39,7 +40,7 @@ relay_librelay_la_SOURCES += \
 	relay/ssh_login.c \
 	relay/ssh_private.h \
 	relay/ssh_service.c \
-	relay/ssh_stream.c
+	relay/ssh_stream.c relay/ssh_stream.h
 relay_librelay_la_CFLAGS += $(SSH_CFLAGS)
 relay_librelay_la_LIBADD += $(SSH_LIBS)
 else

@@ -169,20 +169,15 @@ static short own_events(struct carrier *carrier)
 
 static bool make_room(struct carrier *carrier, size_t count)
 {
-    struct pollfd *polled;
-    struct stream **of_polled;
-
     if (count <= carrier->polled_room)
         return true;
-    polled = reallocarray(carrier->polled, 2 * count, sizeof *polled);
-    if (polled)
-        carrier->polled = polled;
-    of_polled = reallocarray(carrier->of_polled, 2 * count, sizeof *of_polled);
-    if (of_polled)
-        carrier->of_polled = of_polled;
-    if (polled && of_polled)
-        carrier->polled_room = 2 * count;
-    return polled && of_polled;
+    free(carrier->polled);
+    free(carrier->of_polled);
+    carrier->polled = calloc(2 * count, sizeof carrier->polled[0]);
+    /* Pointers are what it has. NOLINTNEXTLINE(bugprone-sizeof-expression) */
+    carrier->of_polled = calloc(2 * count, sizeof carrier->of_polled[0]);
+    carrier->polled_room = carrier->polled && carrier->of_polled ? 2 * count : 0;
+    return carrier->polled_room > 0;
 }
 
 /* The carrier's own socket is the first, then the forwards', then the streams'. */
@@ -194,7 +189,7 @@ static size_t fill_polled(struct carrier *carrier, size_t *first_stream)
 
     carrier->polled[count++] = (struct pollfd){ .fd = carrier->entrant.socket,
                                                 .events = own_events(carrier) };
-    TAILQ_FOREACH(forward, &carrier->forwards, entry) {
+    for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry)) {
         int listener = forward->tunnel->pair.client_listener;
 
         carrier->polled[count++] = (struct pollfd){
@@ -213,7 +208,7 @@ static size_t forwards_count(const struct carrier *carrier)
     const struct forward *forward;
     size_t count = 0;
 
-    TAILQ_FOREACH(forward, &carrier->forwards, entry)
+    for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry))
         count++;
     return count;
 }

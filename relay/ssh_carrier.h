@@ -32,6 +32,7 @@ struct console {
     bool has_terminal;                  /* whose lines end with CR LF */
     bool is_over;                       /* it has been closed, by either side */
     bool is_interrupted;                /* Ctrl-C was pressed */
+    bool is_explained;                  /* what the address is, and how to end */
     int64_t shown_ms;                   /* since when it has been; 0: not yet */
     int64_t leave_ms;                   /* when its user has to have gone; 0: it may stay */
     unsigned long left_out;             /* lines that it did not take */

@@ -133,12 +133,15 @@ static void announce(struct carrier *carrier)
     char address[URI_TEXT_BYTES];
     struct forward *forward;
 
-    TAILQ_FOREACH(forward, &carrier->forwards, entry) {
+    for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry)) {
         if (forward->is_announced || !carrier_may_write(carrier))
             continue;
         forward->is_announced = true;
         forward_address(forward, address);
         put(carrier, address);
+        if (!carrier->console.is_explained)
+            put(carrier, "Clients connect there. Ctrl-C ends it.");
+        carrier->console.is_explained = true;
     }
 }
 

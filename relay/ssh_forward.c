@@ -113,7 +113,7 @@ struct forward *forward_find(struct carrier *carrier, const char *bind, uint16_t
 {
     struct forward *forward;
 
-    TAILQ_FOREACH(forward, &carrier->forwards, entry)
+    for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry))
         if (forward->port == port && !forward->is_cancelled && strcmp(forward->bind, bind) == 0)
             return forward;
     return NULL;
@@ -129,7 +129,7 @@ void forwards_stop_listening(struct carrier *carrier)
 {
     struct forward *forward;
 
-    TAILQ_FOREACH(forward, &carrier->forwards, entry)
+    for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry))
         tunnel_close_listener(&forward->tunnel->pair.client_listener);
 }
 

@@ -121,11 +121,11 @@ int login_new(struct ssh_service *service, int socket, const struct net_address 
               struct login **out)
 {
     struct login *login = calloc(1, sizeof *login);
-    int err = login ? 0 : -ENOMEM;
+    int err;
 
-    if (err) {
+    if (!login) {
         close(socket);
-        return err;
+        return -ENOMEM;
     }
     login->service = service;
     login->entrant.peer = *peer;

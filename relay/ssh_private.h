@@ -4,10 +4,11 @@
  *     ssh_login.c    one connection until it is logged in
  *     ssh_carrier.c  one connection from then on, on its own thread: its requests
  *     ssh_forward.c  a tunnel that a carrier holds, and where its clients connect
- *     ssh_stream.c   one client of a tunnel
+ *     ssh_stream.c   one client of a tunnel: its life
+ *     ssh_bytes.c    what it carries
  *     ssh_console.c  what people see who asked for a session
  *
- * The last four share ssh_carrier.h besides. */
+ * The last five share ssh_carrier.h besides. */
 #ifndef RELAY_SSH_PRIVATE_H
 #define RELAY_SSH_PRIVATE_H
 
@@ -22,6 +23,7 @@
 #include <libssh/callbacks.h>
 #include <libssh/libssh.h>
 #include <libssh/server.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/queue.h>
@@ -49,6 +51,7 @@ struct ssh_service {
     struct tally addresses;             /* of logins */
     struct log_budget log_budget;       /* for logins that failed */
     int64_t accept_again_ms;
+    struct pollfd polled[1 + SSH_HANDSHAKES_MAX];
 
     atomic_size_t streams;              /* of all carriers */
 

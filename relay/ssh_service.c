@@ -107,8 +107,8 @@ static void step(struct ssh_service *service, struct login *login)
 }
 
 /* Whether there may be one more, which is counted then. */
-static int count(struct ssh_service *service, const struct net_address *peer,
-                 const struct ssh_limits *limits, struct tally_entry **counted)
+static int count_one(struct ssh_service *service, const struct net_address *peer,
+                     const struct ssh_limits *limits, struct tally_entry **counted)
 {
     int err = service->logins_count >= limits->handshakes ? -EUSERS : 0;
 
@@ -126,7 +126,7 @@ static void add(struct ssh_service *service, int socket, const struct net_addres
 {
     struct tally_entry *counted = NULL;
     struct login *login;
-    int err = count(service, peer, limits, &counted);
+    int err = count_one(service, peer, limits, &counted);
 
     if (!err)
         err = socket_prepare_carrier(socket, KEEPALIVE_MS);
@@ -196,42 +196,43 @@ static void bury_ended(struct ssh_service *service)
 /* --- the thread */
 
 /* What to wait for, in the order of the logins; the listener's is the first. */
-static size_t fill_polled(struct ssh_service *service, struct pollfd *polled, bool accepting)
+static size_t fill_polled(struct ssh_service *service, bool accepting)
 {
+    struct pollfd *polled = service->polled;
     struct login *login;
     size_t count = 0;
 
     polled[count++] = (struct pollfd){ .fd = accepting ? service->listener : -1,
                                        .events = POLLIN };
-    TAILQ_FOREACH(login, &service->logins, entry)
+    for (login = TAILQ_FIRST(&service->logins); login; login = TAILQ_NEXT(login, entry))
         polled[count++] = (struct pollfd){ .fd = login->entrant.socket,
                                            .events = login_events(login) };
     return count;
 }
 
 /* Waits once, and does what there is to do. false: the service has to stop. */
-static bool turn(struct ssh_service *service, struct pollfd *polled)
+static bool turn(struct ssh_service *service)
 {
     int64_t until_ms = clock_earlier(expire_logins(service), carried_expire(service->relay));
     bool accepting = clock_ms() >= service->accept_again_ms;
-    size_t count = fill_polled(service, polled, accepting && service->listener >= 0);
+    size_t count = fill_polled(service, accepting && service->listener >= 0);
     struct login *login = TAILQ_FIRST(&service->logins);
     int ready;
 
     if (!accepting)
         until_ms = clock_earlier(until_ms, service->accept_again_ms);
-    ready = waker_poll(&service->waker, polled, count, until_ms);
+    ready = waker_poll(&service->waker, service->polled, count, until_ms);
     bury_ended(service);
     if (ready == -ECANCELED)
         return false;
     for (size_t i = 1; i < count && ready > 0; i++) {
         struct login *next = TAILQ_NEXT(login, entry);
 
-        if (polled[i].revents)
+        if (service->polled[i].revents)
             step(service, login);
         login = next;
     }
-    if (ready > 0 && polled[0].revents)
+    if (ready > 0 && service->polled[0].revents)
         accept_waiting(service);
     return true;
 }
@@ -259,27 +260,12 @@ static void stop_accepting(struct ssh_service *service)
 static void *service_thread(void *argument)
 {
     struct ssh_service *service = argument;
-    size_t room = 0;
-    struct pollfd *polled = NULL;
 
     waker_own(&service->waker);
     do {
-        size_t wanted = service->logins_count + 1;
-
         if (is_draining(service) && service->listener >= 0)
             stop_accepting(service);
-        if (wanted > room) {
-            struct pollfd *more = reallocarray(polled, 2 * wanted, sizeof *polled);
-
-            if (!more) {                /* the last to come has to go */
-                drop(service, TAILQ_LAST(&service->logins, logins), "no memory");
-                continue;
-            }
-            polled = more;
-            room = 2 * wanted;
-        }
-    } while (turn(service, polled));
-    free(polled);
+    } while (turn(service));
     return NULL;
 }
 
@@ -445,7 +431,7 @@ void ssh_service_drain(struct ssh_service *service)
 
     pthread_mutex_lock(&service->lock);
     service->draining = true;
-    TAILQ_FOREACH(carrier, &service->carriers, entry)
+    for (carrier = TAILQ_FIRST(&service->carriers); carrier; carrier = TAILQ_NEXT(carrier, entry))
         carrier_drain(carrier);
     pthread_mutex_unlock(&service->lock);
     waker_nudge(&service->waker);
@@ -465,7 +451,7 @@ void ssh_service_stop(struct ssh_service *service)
     waker_ask(&service->waker);
     pthread_join(service->thread, NULL);
     pthread_mutex_lock(&service->lock);
-    TAILQ_FOREACH(carrier, &service->carriers, entry)
+    for (carrier = TAILQ_FIRST(&service->carriers); carrier; carrier = TAILQ_NEXT(carrier, entry))
         carrier_ask_to_end(carrier);
     while (!TAILQ_EMPTY(&service->carriers))
         pthread_cond_wait(&service->carrier_ended, &service->lock);

@@ -18,13 +18,14 @@
 struct ssh_service;
 struct authorized_keys;
 
-enum { SSH_SERVICE_ERROR_BYTES = 1024 };
+enum { SSH_SERVICE_ERROR_BYTES = 1024, SSH_HANDSHAKES_MAX = 4096 };
 
 /* What holds for connections that come, and for logins, from now on. */
 struct ssh_limits {
     bool open_to_all;                   /* everybody may open tunnels, without a key */
     bool reveal_clients;                /* a server is told its clients' addresses */
-    size_t handshakes;                  /* connections that are not logged in, at once */
+    size_t handshakes;                  /* connections that are not logged in, at once;
+                                         * SSH_HANDSHAKES_MAX at most */
     size_t handshakes_per_address;      /* the same; 0: any number */
     int64_t login_timeout_ms;           /* from connecting to being logged in */
     size_t streams_per_tunnel;          /* clients at once; more wait in the backlog */

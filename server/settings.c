@@ -18,7 +18,6 @@ enum {
     MOST_OPENS = 60000,                 /* a minute: one a millisecond */
     MOST_CONNECTIONS = 16384,
     MOST_STREAMS = 16384,
-    MOST_HANDSHAKES = 4096,
     LEAST_REQUEST_BYTES = 1024,         /* the longest URI, and some XML around it */
     VALUE_SHOWN_BYTES = 100             /* of a wrong value, in its error */
 };
@@ -338,10 +337,10 @@ const struct setting settings[SETTINGS_COUNT] = {
       COUNT(1, MOST_STREAMS, ssh.streams_per_tunnel) },
     { .name = "ssh-handshakes", .argument = "N", .initial = "64",
       .meaning = "ssh connections at once that are not logged in yet",
-      COUNT(1, MOST_HANDSHAKES, ssh.handshakes) },
+      COUNT(1, SSH_HANDSHAKES_MAX, ssh.handshakes) },
     { .name = "ssh-handshakes-per-address", .argument = "N", .initial = "8",
       .meaning = "the same, from one address; 0: any number",
-      COUNT(0, MOST_HANDSHAKES, ssh.handshakes_per_address) },
+      COUNT(0, SSH_HANDSHAKES_MAX, ssh.handshakes_per_address) },
     { .name = "ssh-login-timeout", .argument = "S", .initial = "10",
       .meaning = "seconds in which an ssh connection must log in",
       SECONDS(1, ssh.login_timeout_ms) },

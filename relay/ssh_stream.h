@@ -1,0 +1,61 @@
+/* ssh_stream: one client of a tunnel, whose bytes are a channel of the carrier;
+ * what ssh_stream.c, its life, and ssh_bytes.c, what it carries, share. */
+#ifndef RELAY_SSH_STREAM_H
+#define RELAY_SSH_STREAM_H
+
+#include "relay/ssh_carrier.h"
+
+enum stream_state {
+    STREAM_OPENING,                     /* the server has not answered yet */
+    STREAM_OPEN,
+    STREAM_CLOSING                      /* until the server closes the channel, too */
+};
+
+/* Bytes that one side has given and the other did not take. */
+struct leftover {
+    char *bytes;                        /* NULL: none */
+    size_t start, count;
+};
+
+struct stream {
+    TAILQ_ENTRY(stream) entry;
+    struct carrier *carrier;
+    struct forward *forward;
+    unsigned long number;               /* its name */
+    int client;                         /* -1: closed */
+    ssh_channel channel;
+    struct ssh_channel_callbacks_struct callbacks;
+    enum stream_state state;
+    uint64_t asked_at;                  /* bytes heard when the opening was last looked at */
+
+    struct leftover to_server, to_client;
+    size_t buffered;                    /* in the channel, for the client */
+    bool client_is_full;                /* it took less than there was; poll will tell */
+    bool client_ended, client_broke;
+    bool hung_up;                       /* poll has said that the client is through, both ways */
+    bool server_ended, server_closed;
+    bool end_passed_on;                 /* to the client */
+
+    uint64_t bytes_from_server, bytes_from_client;
+    int64_t moved_ms;                   /* when something last passed */
+    int64_t lingers_since_ms;           /* the same, or when a look last found no silence */
+};
+
+/* Something has passed just now. */
+void stream_moved(struct stream *stream);
+
+/* --- ssh_bytes */
+
+/* For ssh_channel_callbacks, the context being the stream: takes what the client
+ * does, and leaves the rest in the channel. */
+int stream_on_data(ssh_session session, ssh_channel channel, void *bytes, uint32_t length,
+                   int is_stderr, void *context);
+
+/* What was left over, as far as it goes now. */
+void stream_deliver_to_client(struct stream *stream);
+void stream_deliver_to_server(struct stream *stream);
+
+/* Throws away what is left over. */
+void stream_discard(struct stream *stream);
+
+#endif
