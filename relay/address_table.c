@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sodium.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +68,15 @@ static void key_of(const struct net_address *address, uint8_t key[KEY_BYTES])
         memcpy(key + 1, &address->ip6.sin6_addr, 8);
     else
         memcpy(key + 1, &address->ip4.sin_addr, 4);
+}
+
+bool address_table_are_one(const struct net_address *a, const struct net_address *b)
+{
+    uint8_t key_of_a[KEY_BYTES], key_of_b[KEY_BYTES];
+
+    key_of(a, key_of_a);
+    key_of(b, key_of_b);
+    return memcmp(key_of_a, key_of_b, KEY_BYTES) == 0;
 }
 
 /* The place of the key, or the one that it would get. */

@@ -12,6 +12,7 @@
 
 #include "relay/net_address.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct address_table;
@@ -22,6 +23,9 @@ void address_table_free(struct address_table *table);
 
 /* Other numbers from now on; what addresses lack of tokens stays, in time. Any thread. */
 void address_table_change(struct address_table *table, unsigned tokens, int64_t interval_ms);
+
+/* Whether the two count as one address. */
+bool address_table_are_one(const struct net_address *a, const struct net_address *b);
 
 /* Takes a token: 0; or how many milliseconds it is until there is one. */
 int64_t address_table_take(struct address_table *table, const struct net_address *address,

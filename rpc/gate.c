@@ -25,11 +25,22 @@ enum {
     WRONG_EVERY_MS = 5000               /* another one each time this has passed */
 };
 
-/* A request that waits for its password to be verified. */
+/* A request whose password is to be verified. */
 struct check {
     TAILQ_ENTRY(check) entry;
     struct ready_request ready;
     bool has_paid;                      /* it took a token of its address */
+    bool is_under_way;                  /* a checker has it */
+    int64_t wait_ms;                    /* when it is refused unheard: for so long */
+};
+
+/* What comes of a check that has not paid. */
+enum turn {
+    TURN_WAITS,                         /* for others that have paid, who are in the gate's list */
+    TURN_PAYS,                          /* it is verified in its turn */
+    TURN_REMEMBERED,
+    TURN_UNHEARD,
+    TURN_NO_ROOM
 };
 
 TAILQ_HEAD(checks, check);
@@ -47,10 +58,9 @@ struct gate {
     size_t checker_count;
 
     pthread_mutex_t lock;
-    pthread_cond_t changed;             /* checks or stopping */
+    pthread_cond_t changed;             /* a check has paid, or stopping */
     struct users *users;                /* guarded by lock; NULL: everybody may call */
     struct checks checks;               /* guarded by lock: the oldest first */
-    size_t waiting;                     /* guarded by lock: in checks */
     bool stopping;                      /* guarded by lock */
     struct log_budget log_budget;       /* guarded by lock: for refusals */
 };
@@ -154,121 +164,190 @@ static struct users *users_now(struct gate *gate)
     return users;
 }
 
-/* Whether the same address brought the same name and password, which wait. */
-static bool is_waiting(struct gate *gate, const struct ready_request *ready)
+static bool is_same_password(const struct check *a, const struct check *b)
+{
+    return sodium_memcmp(&a->ready.request.credentials, &b->ready.request.credentials,
+                         sizeof a->ready.request.credentials) == 0;
+}
+
+/* With the lock held. Each other password costs its address a token before anything
+ * about it is found out, and gets it back if it is right. Many calls at once with the
+ * same one are one guess. What has been paid for, and is not verified yet, is no reason
+ * to refuse others: these wait for what comes of it. */
+static enum turn take_turn(struct gate *gate, struct check *check)
+{
+    const struct ready_request *ready = &check->ready;
+    int64_t now_ms = clock_ms();
+    const struct check *other;
+    bool others_paid = false;
+
+    TAILQ_FOREACH(other, &gate->checks, entry) {
+        if (!other->has_paid || !address_table_are_one(&other->ready.peer, &ready->peer))
+            continue;
+        if (is_same_password(other, check))
+            return TURN_WAITS;
+        others_paid = true;
+    }
+    check->wait_ms = address_table_look(gate->wrong, &ready->peer, now_ms);
+    if (check->wait_ms > 0)
+        return others_paid ? TURN_WAITS : TURN_UNHEARD;
+    if (gate->users && users_remember(gate->users, &ready->request.credentials, now_ms))
+        return TURN_REMEMBERED;
+    address_table_take(gate->wrong, &ready->peer, now_ms);      /* there is one */
+    check->has_paid = true;
+    pthread_cond_signal(&gate->changed);
+    return TURN_PAYS;
+}
+
+/* With the lock held. */
+static bool has_room(const struct gate *gate, const struct net_address *address)
 {
     const struct check *check;
-    bool found = false;
+    size_t count = 0, of_address = 0;
 
-    pthread_mutex_lock(&gate->lock);
     TAILQ_FOREACH(check, &gate->checks, entry) {
-        found = net_address_same_host(&check->ready.peer, &ready->peer) &&
-                sodium_memcmp(&check->ready.request.credentials, &ready->request.credentials,
-                              sizeof ready->request.credentials) == 0;
-        if (found)
-            break;
+        count++;
+        of_address += address_table_are_one(&check->ready.peer, address);
     }
-    pthread_mutex_unlock(&gate->lock);
-    return found;
+    return count < CHECKS_WAITING_MAX && of_address < CHECKS_PER_ADDRESS_MAX;
 }
 
-/* Of that address; with the lock held. */
-static size_t count_waiting(const struct gate *gate, const struct net_address *address)
+/* The first turn of a check; the gate keeps it if it waits or pays. */
+static enum turn enter(struct gate *gate, struct check *check)
 {
-    const struct check *check;
-    size_t count = 0;
+    enum turn turn;
 
-    TAILQ_FOREACH(check, &gate->checks, entry)
-        count += net_address_same_host(&check->ready.peer, address);
-    return count;
-}
-
-/* Hands a request to the checkers; false: there is no room. */
-static bool add_check(struct gate *gate, const struct ready_request *ready, bool has_paid)
-{
-    struct check *check = malloc(sizeof *check);
-    bool has_room;
-
-    if (!check)
-        return false;
-    check->ready = *ready;
-    check->has_paid = has_paid;
     pthread_mutex_lock(&gate->lock);
-    has_room = gate->waiting < CHECKS_WAITING_MAX &&
-               count_waiting(gate, &ready->peer) < CHECKS_PER_ADDRESS_MAX;
-    if (has_room) {
-        TAILQ_INSERT_TAIL(&gate->checks, check, entry);
-        gate->waiting++;
-        pthread_cond_signal(&gate->changed);
+    turn = take_turn(gate, check);
+    if (turn == TURN_WAITS || turn == TURN_PAYS) {
+        if (has_room(gate, &check->ready.peer)) {
+            TAILQ_INSERT_TAIL(&gate->checks, check, entry);
+        } else {
+            if (check->has_paid)
+                address_table_give(gate->wrong, &check->ready.peer);
+            turn = TURN_NO_ROOM;
+        }
     }
     pthread_mutex_unlock(&gate->lock);
-    if (!has_room)
-        free(check);
-    return has_room;
+    return turn;
 }
 
-/* Each other password costs its address a token before anything about it is
- * found out, and gets it back if it is right. Many calls at once with the same
- * one are one guess. */
+static void check_free(struct check *check)
+{
+    sodium_memzero(check, sizeof *check);
+    free(check);
+}
+
+/* Of a check that is not, or no more, in the gate's list. */
+static void finish_turn(struct gate *gate, struct check *check, enum turn turn)
+{
+    const struct ready_request *ready = &check->ready;
+
+    switch (turn) {
+    case TURN_WAITS:
+    case TURN_PAYS:
+        return;
+    case TURN_REMEMBERED:
+        admit(gate, ready, ready->request.credentials.name);
+        break;
+    case TURN_UNHEARD:
+        refuse_for_a_while(gate, ready, check->wait_ms);
+        break;
+    case TURN_NO_ROOM:
+        refuse_since_busy(gate, ready);
+        break;
+    }
+    check_free(check);
+}
+
 static void request_check(struct gate *gate, const struct ready_request *ready)
 {
-    bool is_new = !is_waiting(gate, ready);
-    int64_t wait_ms = is_new ? address_table_take(gate->wrong, &ready->peer, clock_ms()) : 0;
+    struct check *check = calloc(1, sizeof *check);
 
-    if (wait_ms > 0)
-        refuse_for_a_while(gate, ready, wait_ms);
-    else if (!add_check(gate, ready, is_new))
+    if (!check) {
         refuse_since_busy(gate, ready);
+        return;
+    }
+    check->ready = *ready;
+    finish_turn(gate, check, enter(gate, check));
 }
 
 void gate_look(const struct ready_request *ready, void *context)
 {
-    const struct credentials *credentials = &ready->request.credentials;
     struct gate *gate = context;
     struct users *users = users_now(gate);
-    int64_t now_ms = clock_ms();
-    int64_t wait_ms;
 
     if (!users)
         admit(gate, ready, "");
     else if (!ready->request.has_credentials)
         refuse_without_credentials(gate, ready);
-    else if ((wait_ms = address_table_look(gate->wrong, &ready->peer, now_ms)) > 0)
-        refuse_for_a_while(gate, ready, wait_ms);
-    else if (users_remember(users, credentials, now_ms))
-        admit(gate, ready, credentials->name);
     else
         request_check(gate, ready);
     users_release(users);
 }
 
-/* Of many calls at once with the same right password the first is verified, and
- * the others are remembered by the time their turn comes. With a wrong one they
- * have to pay now. */
+/* Takes the next one of that address that need not wait any more out of the list;
+ * NULL: there is none. */
+static struct check *take_waiting(struct gate *gate, const struct net_address *address,
+                                  enum turn *turn)
+{
+    struct check *check;
+
+    pthread_mutex_lock(&gate->lock);
+    TAILQ_FOREACH(check, &gate->checks, entry) {
+        if (check->has_paid || !address_table_are_one(&check->ready.peer, address))
+            continue;
+        *turn = take_turn(gate, check);
+        if (*turn == TURN_REMEMBERED || *turn == TURN_UNHEARD)
+            break;
+    }
+    if (check)
+        TAILQ_REMOVE(&gate->checks, check, entry);
+    pthread_mutex_unlock(&gate->lock);
+    return check;
+}
+
+/* What has been verified makes way for those of its address that wait for that. */
+static void leave(struct gate *gate, struct check *check)
+{
+    struct check *next;
+    enum turn turn;
+
+    pthread_mutex_lock(&gate->lock);
+    TAILQ_REMOVE(&gate->checks, check, entry);
+    pthread_mutex_unlock(&gate->lock);
+    while ((next = take_waiting(gate, &check->ready.peer, &turn)))
+        finish_turn(gate, next, turn);
+}
+
+/* Others may have brought the same since it paid, and been right. */
 static void carry_out(struct gate *gate, struct check *check, struct crypt_data *work)
 {
     const struct ready_request *ready = &check->ready;
     const struct credentials *credentials = &ready->request.credentials;
     struct users *users = users_now(gate);
-    bool is_right = !users || users_remember(users, credentials, clock_ms());
-    int64_t wait_ms = 0;
-
-    if (!is_right && !check->has_paid) {
-        wait_ms = address_table_take(gate->wrong, &ready->peer, clock_ms());
-        check->has_paid = wait_ms == 0;
-    }
-    if (!is_right && check->has_paid)
-        is_right = users_verify(users, credentials, clock_ms(), work);
-    if (is_right && check->has_paid)
-        address_table_give(gate->wrong, &ready->peer);
+    bool is_right = !users || users_remember(users, credentials, clock_ms()) ||
+                    users_verify(users, credentials, clock_ms(), work);
 
     if (is_right)
+        address_table_give(gate->wrong, &ready->peer);
+    leave(gate, check);
+    if (is_right)
         admit(gate, ready, users ? credentials->name : "");
-    else if (wait_ms > 0)
-        refuse_for_a_while(gate, ready, wait_ms);
     else
         refuse_wrong(gate, ready, users);
     users_release(users);
+}
+
+/* Of those that no checker has; with the lock held. */
+static struct check *first_paid(struct gate *gate)
+{
+    struct check *check;
+
+    TAILQ_FOREACH(check, &gate->checks, entry)
+        if (check->has_paid && !check->is_under_way)
+            break;
+    return check;
 }
 
 /* NULL once the gate stops. */
@@ -277,20 +356,12 @@ static struct check *next_check(struct gate *gate)
     struct check *check = NULL;
 
     pthread_mutex_lock(&gate->lock);
-    while (!gate->stopping && !(check = TAILQ_FIRST(&gate->checks)))
+    while (!gate->stopping && !(check = first_paid(gate)))
         pthread_cond_wait(&gate->changed, &gate->lock);
-    if (check) {
-        TAILQ_REMOVE(&gate->checks, check, entry);
-        gate->waiting--;
-    }
+    if (check)
+        check->is_under_way = true;
     pthread_mutex_unlock(&gate->lock);
     return check;
-}
-
-static void check_free(struct check *check)
-{
-    sodium_memzero(check, sizeof *check);
-    free(check);
 }
 
 static void *checker_thread(void *argument)

@@ -7,7 +7,8 @@
  * own, so that neither calls nor connections ever wait for that slow work. An
  * address that has brought wrong passwords is turned away unheard for a while,
  * so that guessing is slow. That goes for right ones and those verified lately,
- * too: or else the answer would tell which they are. */
+ * too: or else the answer would tell which they are. While as many of an address
+ * are being verified as may be wrong, its others wait for what comes of that. */
 #ifndef RPC_GATE_H
 #define RPC_GATE_H
 

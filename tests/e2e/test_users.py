@@ -355,6 +355,29 @@ class Guessing(UsersCase):
                           for name in names], [200] * 12)
         daemon.stop()
 
+    def test_right_passwords_of_many_users_at_once_behind_one_address_are_no_guesses(self):
+        names = [f"user{n}" for n in range(12)]
+        daemon = self.start(lines=[hash_line("jo", "word", "-B"),
+                                   *(hash_line(name, "word", "-B", "-C", "11") for name in names)])
+        calls = [in_thread(self.status, daemon, f"{name}:word") for name in names]
+        while any(call.is_alive() for call in calls):
+            self.assertEqual(self.status(daemon, JO), 200)      # who is remembered
+        self.assertEqual([call.result() for call in calls], [200] * 12)
+        daemon.stop()
+
+    def test_a_remembered_password_is_not_told_while_guesses_are_verified(self):
+        daemon = self.start(lines=[hash_line("jo", "word", "-B"),
+                                   *(hash_line(name, "word", "-B", "-C", "12")
+                                     for name in ("al", "bo"))])
+        guesses = [in_thread(self.status, daemon, f"{name}:{n}")
+                   for name in ("al", "bo") for n in range(20)]
+        time.sleep(0.2)                 # so that as many are verified as may be
+        self.assertEqual(self.status(daemon, JO), 429)
+        statuses = [guess.result() for guess in guesses]
+        self.assertEqual(set(statuses), {401, 429})
+        self.assertLess(statuses.count(401), 10)
+        daemon.stop()
+
     def test_it_ends_in_order_while_somebody_guesses(self):
         daemon = self.start_costly()
 

@@ -78,6 +78,24 @@ static void a_network_of_ipv6_counts_as_one_address(void)
     address_table_free(table);
 }
 
+static bool are_one(const char *a_text, const char *b_text)
+{
+    struct net_address a, b;
+
+    CU_ASSERT_EQUAL_FATAL(net_address_parse(a_text, 1000, &a), 0);
+    CU_ASSERT_EQUAL_FATAL(net_address_parse(b_text, 2000, &b), 0);
+    return address_table_are_one(&a, &b);
+}
+
+static void what_counts_as_one_address_is_told(void)
+{
+    CU_ASSERT_TRUE(are_one("192.0.2.1", "192.0.2.1"));
+    CU_ASSERT_FALSE(are_one("192.0.2.1", "192.0.2.2"));
+    CU_ASSERT_TRUE(are_one("2001:db8:0:1::1", "2001:db8:0:1:ffff::"));
+    CU_ASSERT_FALSE(are_one("2001:db8:0:1::1", "2001:db8:0:2::1"));
+    CU_ASSERT_FALSE(are_one("192.0.2.1", "c000:201::"));
+}
+
 static void who_lacks_most_is_kept_whoever_else_comes(void)
 {
     char text[40];
@@ -100,6 +118,7 @@ int main(void)
         TEST(looking_takes_nothing_and_giving_undoes_taking),
         TEST(addresses_do_not_count_for_each_other),
         TEST(a_network_of_ipv6_counts_as_one_address),
+        TEST(what_counts_as_one_address_is_told),
         TEST(who_lacks_most_is_kept_whoever_else_comes),
         CU_TEST_INFO_NULL,
     };
