@@ -218,7 +218,7 @@ static const char *reason_of_transport(const xmlrpc_env *env)
     if (strstr(env->fault_string, "HTTP response code is 401"))
         return "it asks for a user and password, and these are none that it knows";
     if (strstr(env->fault_string, "HTTP response code is 429"))
-        return "too many wrong passwords came from this address; try again later";
+        return "too many connections or wrong passwords come from this address; try again later";
     if (!reason)
         return env->fault_string;
     reason += sizeof mark - 1;

@@ -185,6 +185,14 @@ class Connections(LimitsCase):
         wait_until(lambda: self.answer(daemon)[0] == 200, "there is room again")
         daemon.stop()
 
+    def test_the_command_says_what_there_is_too_much_of(self):
+        daemon = self.start_daemon("--connections-per-address", "1")
+        with connect(("127.0.0.1", daemon.port)):
+            done = harness.run([harness.TUNNEL, "open", "--proxy", daemon.url])
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("too many connections or wrong passwords", done.stderr)
+        daemon.stop()
+
     def test_as_many_are_held_as_are_allowed_and_not_one_less(self):
         daemon = self.start_daemon("--connections", "8", "--connections-per-address", "0")
         held = [connect(("127.0.0.1", daemon.port)) for _ in range(8)]
