@@ -49,13 +49,17 @@ static bool piece_is_nocase(struct piece piece, const char *text)
     return piece.length == strlen(text) && strncasecmp(piece.text, text, piece.length) == 0;
 }
 
-/* For a reason: the piece, printable and short. */
+/* For a reason, which is logged: the piece, printable and short. What stands before an
+ * "@" may be a name and password. */
 struct shown { char text[44]; };
 
 static struct shown show(struct piece piece)
 {
+    const char *at = memrchr(piece.text, '@', piece.length);
     struct shown shown;
 
+    if (at)
+        piece = (struct piece){ at, piece.length - (size_t)(at - piece.text) };
     text_printable(piece.text, piece.length, shown.text, sizeof shown.text);
     /* It does not see an array being filled that is in a struct. */
     /* cppcheck-suppress uninitvar */
@@ -287,19 +291,36 @@ static bool is_name_character(unsigned char c)
     return c > ' ' && c < 0x7f && !strchr("\"(),/:;<=>?@[\\]{}", c);
 }
 
+static bool is_name(struct piece piece)
+{
+    bool is_one = piece.length > 0;
+
+    for (size_t i = 0; is_one && i < piece.length; i++)
+        is_one = is_name_character((unsigned char)piece.text[i]);
+    return is_one;
+}
+
+static bool has_control_character(struct piece piece)
+{
+    bool has_one = false;
+
+    for (size_t i = 0; !has_one && i < piece.length; i++)
+        has_one = (unsigned char)piece.text[i] < ' ' && piece.text[i] != '\t';
+    return has_one;
+}
+
+/* Of what is no field nothing is shown: it may go on with one that is secret. */
 static bool check_line(struct piece line, struct fields *fields, struct http_request *request)
 {
     struct piece value = line;
     struct piece name = cut(&value, ':');
-    bool well_formed = name.length > 0 && name.length < line.length;
 
-    for (size_t i = 0; well_formed && i < name.length; i++)
-        well_formed = is_name_character((unsigned char)name.text[i]);
-    for (size_t i = 0; well_formed && i < value.length; i++)
-        well_formed = (unsigned char)value.text[i] >= ' ' || value.text[i] == '\t';
-    if (!well_formed)
-        return refuse(request, 400, "expected a header field \"Name: value\", got \"%s\"",
-                      show(line).text);
+    if (name.length == line.length || !is_name(name))
+        return refuse(request, 400, "expected a header field \"Name: value\", in one line and with "
+                      "no blank before the colon");
+    if (has_control_character(value))
+        return refuse(request, 400, "expected no control characters in the field \"%s\"",
+                      show(name).text);
     return check_field(name, trim(value), fields, request);
 }
 

@@ -222,6 +222,29 @@ static void what_is_no_call_is_refused_with_its_status(void)
     }
 }
 
+static void no_reason_shows_what_may_be_a_password(void)
+{
+    static const struct { const char *text, *shown; } refused[] = {
+        { "POST http://alice:secret@proxy:8000/RPC2 HTTP/1.1\r\n\r\n", "\"@proxy:8000/RPC2\"" },
+        { "POST /alice:secret@home/secret@proxy HTTP/1.1\r\n\r\n", "\"@proxy\"" },
+        { "POST /RPC2 HTTP/1.1\r\nHost: alice:secret@proxy:8000\r\n\r\n", "\"@proxy:8000\"" },
+        { "alice:secret@proxy /RPC2 HTTP/1.1\r\n\r\n", "\"@proxy\"" },
+        { "POST /RPC2 HTTP/1.1\r\nAuthorization : Basic secret\r\n\r\n", "" },
+        { "POST /RPC2 HTTP/1.1\r\nAuthorization: Basic\r\n secret\r\n\r\n", "" },
+        { "POST /RPC2 HTTP/1.1\r\nAuthorization: Basic\r\n\tsecret: x\r\n\r\n", "" },
+        { "POST /RPC2 HTTP/1.1\r\nAuthorization=secret\r\n\r\n", "" },
+        { "POST /RPC2 HTTP/1.1\r\nsecret\r\n\r\n", "" },
+        { "POST /RPC2 HTTP/1.1\r\nAuthorization: Basic \001secret\r\n\r\n",
+          "\"Authorization\"" },
+    };
+
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        CU_ASSERT_EQUAL(look(refused[i].text), HTTP_REFUSED);
+        CU_ASSERT_PTR_NULL(strstr(request.reason, "secret"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(request.reason, refused[i].shown));
+    }
+}
+
 static void a_header_is_short_or_refused(void)
 {
     char text[HTTP_REQUEST_BYTES];
@@ -276,6 +299,7 @@ int main(void)
         TEST(the_last_address_of_the_last_proxy_is_read),
         TEST(a_refusal_says_what_it_wants),
         TEST(what_is_no_call_is_refused_with_its_status),
+        TEST(no_reason_shows_what_may_be_a_password),
         TEST(a_header_is_short_or_refused),
         TEST(a_header_with_a_zero_byte_is_refused),
         TEST(a_document_type_declaration_is_refused),
