@@ -22,6 +22,7 @@ relay_librelay_la_SOURCES = \
 	relay/refusals.c relay/refusals.h \
 	relay/relay.c relay/relay.h relay/relay_private.h \
 	relay/ssh_service.h \
+	relay/settings_file.c relay/settings_file.h \
 	relay/tally.c relay/tally.h \
 	relay/thread_stack.c relay/thread_stack.h \
 	relay/tunnel.c relay/tunnel.h

@@ -1,6 +1,7 @@
 #include "rpc/users.h"
 
 #include "relay/log.h"
+#include "relay/settings_file.h"
 #include "rpc/verified.h"
 
 #include <crypt.h>
@@ -216,11 +217,11 @@ static int sort_users(struct reader *reader)
 /* The whole of a file, with a NUL after it; the caller frees it. */
 static int read_file(const struct reader *reader, const char *path, char **out)
 {
-    FILE *file = fopen(path, "re");
     struct stat about;
+    FILE *file = NULL;
     char *text = NULL;
     size_t length;
-    int err = file ? 0 : -errno;
+    int err = settings_file_open(path, &file);
 
     if (!err && fstat(fileno(file), &about) < 0)
         err = -errno;
@@ -249,7 +250,7 @@ out:
     if (err) {
         snprintf(reader->error, USERS_ERROR_BYTES, "can't read %s: %s", reader->path,
                  err == -EFBIG ? "it has more than a mebibyte" :
-                 err == -EILSEQ ? "it has a NUL byte, expected text" : strerror(-err));
+                 err == -EILSEQ ? "it has a NUL byte, expected text" : settings_file_error(err));
         free(text);
         return err;
     }

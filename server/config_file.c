@@ -1,5 +1,6 @@
 #include "server/config_file.h"
 
+#include "relay/settings_file.h"
 #include "server/settings.h"
 
 #include <ctype.h>
@@ -111,15 +112,12 @@ static int take_pair(void *user, const char *section, const char *name, const ch
 int config_file_read(const char *path, struct config *config, char error[CONFIG_ERROR_BYTES])
 {
     struct config_file file = { .config = config, .error = error };
-    int err = 0;
+    int err = settings_file_open(path, &file.stream);
     int first_wrong_line;
 
     text_printable(path, strlen(path), file.path, sizeof file.path);
-    file.stream = fopen(path, "re");
-    if (!file.stream) {
-        err = -errno;
+    if (err)
         goto out;
-    }
     first_wrong_line = ini_parse_stream(read_line, &file, take_pair, &file);
     if (first_wrong_line < 0) {
         err = -ENOMEM;
@@ -133,7 +131,8 @@ int config_file_read(const char *path, struct config *config, char error[CONFIG_
     fclose(file.stream);
 out:
     if (err)
-        snprintf(error, CONFIG_ERROR_BYTES, "can't read %s: %s", file.path, strerror(-err));
+        snprintf(error, CONFIG_ERROR_BYTES, "can't read %s: %s", file.path,
+                 settings_file_error(err));
     else if (file.wrong_line)
         err = -EINVAL;
     return err;

@@ -15,7 +15,7 @@ from harness import Case, wait_until
 # Of the start, and how they fail.
 START = (
     ("memory", "ENOMEM"), ("bind", "EADDRINUSE"), ("dup2", "EBUSY"), ("epoll_create1", "EMFILE"),
-    ("epoll_ctl", "ENOMEM"), ("eventfd", "EMFILE"), ("fcntl", "EBADF"), ("fopen", "EMFILE"),
+    ("epoll_ctl", "ENOMEM"), ("eventfd", "EMFILE"), ("fcntl", "EBADF"), ("fdopen", "ENOMEM"),
     ("getrlimit", "EPERM"), ("getsockname", "ENOBUFS"), ("listen", "EADDRINUSE"),
     ("open", "EMFILE"), ("pthread_attr_init", "ENOMEM"), ("pthread_attr_setstacksize", "EINVAL"),
     ("pthread_create", "EAGAIN"), ("pthread_sigmask", "EINVAL"), ("setrlimit", "EPERM"),

@@ -62,6 +62,17 @@ class Reload(Case):
             return error.errcode
         return 200
 
+    def test_a_pipe_in_the_place_of_a_file_changes_nothing_and_holds_up_nothing(self):
+        self.write(self.users, hash_line("jo", "word"))
+        daemon = self.start(f"users = {self.users}\n", user="jo:word")
+        for path in (self.users, self.config):
+            os.rename(path, path + ".before")
+            os.mkfifo(path)
+            self.reload_badly(daemon, path, "expected a regular file")
+            os.rename(path + ".before", path)
+        self.assertEqual(self.status(daemon, "jo:word"), 200)
+        daemon.stop()
+
     def test_users_come_go_and_change_their_passwords(self):
         self.write(self.users, hash_line("jo", "word") + hash_line("al", "first"))
         daemon = self.start(f"users = {self.users}\n", user="jo:word")

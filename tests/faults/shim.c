@@ -108,7 +108,7 @@ WRAP(int, epoll_create1, -1, (int flags), (flags))
 WRAP(int, epoll_wait, -1, (int epoll, struct epoll_event *events, int most, int timeout_ms),
      (epoll, events, most, timeout_ms))
 WRAP(int, eventfd, -1, (unsigned initial, int flags), (initial, flags))
-WRAP(FILE *, fopen, NULL, (const char *path, const char *mode), (path, mode))
+WRAP(FILE *, fdopen, NULL, (int fd, const char *mode), (fd, mode))
 WRAP(int, getpeername, -1, (int fd, struct sockaddr *address, socklen_t *length),
      (fd, address, length))
 WRAP(int, getrlimit, -1, (__rlimit_resource_t what, struct rlimit *limit), (what, limit))

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { WORDS_MAX = 32 };
@@ -500,6 +501,20 @@ static void an_empty_file_changes_nothing(void)
     CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
 }
 
+static void a_pipe_is_refused_and_not_waited_for(void)
+{
+    char expected[200];
+
+    unlink(path);
+    CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
+    alarm(10);
+    CU_ASSERT_EQUAL(read_line("--config", path), -ENXIO);
+    alarm(0);
+    snprintf(expected, sizeof expected, "can't read %s: expected a regular file", path);
+    CU_ASSERT_STRING_EQUAL(error, expected);
+    unlink(path);
+}
+
 static void a_file_that_cannot_be_read_is_an_error(void)
 {
     CU_ASSERT_EQUAL(read_line("--config", "/nonexistent"), -ENOENT);
@@ -615,6 +630,7 @@ static CU_TestInfo tests[] = {
     TEST(a_line_is_taken_whole_or_refused),
     TEST(a_nul_byte_is_an_error),
     TEST(an_empty_file_changes_nothing),
+    TEST(a_pipe_is_refused_and_not_waited_for),
     TEST(a_file_that_cannot_be_read_is_an_error),
     TEST(the_example_file_holds_every_key_with_its_default),
     TEST(tunnels_that_need_too_many_descriptors_are_refused),

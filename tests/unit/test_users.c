@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SHA512_HASH "$6$rounds=1000$saltsalt$" HASH_OF_86
@@ -182,6 +183,20 @@ static void what_may_be_a_password_is_not_shown(void)
     CU_ASSERT_PTR_NULL(strstr(error, "hunter2"));
 }
 
+static void a_pipe_is_refused_and_not_waited_for(void)
+{
+    char expected[200];
+
+    unlink(path);
+    CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
+    alarm(10);
+    CU_ASSERT_EQUAL(users_read(path, &users, error), -ENXIO);
+    alarm(0);
+    snprintf(expected, sizeof expected, "can't read %s: expected a regular file", path);
+    CU_ASSERT_STRING_EQUAL(error, expected);
+    unlink(path);
+}
+
 static void a_file_that_cannot_be_read_is_an_error(void)
 {
     static char large[1024 * 1024 + 1];
@@ -292,6 +307,7 @@ static CU_TestInfo tests[] = {
     TEST(each_user_has_its_own_password),
     TEST(what_is_wrong_is_told_with_file_and_line),
     TEST(what_may_be_a_password_is_not_shown),
+    TEST(a_pipe_is_refused_and_not_waited_for),
     TEST(a_file_that_cannot_be_read_is_an_error),
     TEST(there_may_be_ten_thousand_users),
     TEST(only_what_was_verified_is_remembered_and_not_for_ever),
