@@ -387,13 +387,45 @@ class Reload(LimitsCase):
             waiting.settimeout(5)
             self.assertIn(b" 408 ", waiting.recv(100))
 
-    def test_limits_change_with_the_file(self):
+    def config_file(self):
+        """Its path, and what writes it: whole at every moment."""
         path = os.path.join(self.temporary_folder(), "daemon.conf")
 
         def write(text):
-            with open(path, "w", encoding="utf-8") as file:
+            with open(path + ".new", "w", encoding="utf-8") as file:
                 file.write(text)
+            os.rename(path + ".new", path)
 
+        return path, write
+
+    def test_a_limit_of_opens_refuses_nobody_while_it_is_lifted(self):
+        path, write = self.config_file()
+        write("opens-per-minute = 60000\n")
+        daemon = self.start_daemon("--config", path)
+        stop = threading.Event()
+
+        def call_on():
+            faults = set()
+            while not stop.is_set():
+                with daemon.rpc() as proxy:
+                    answers = proxy.system.multicall(
+                        [{"methodName": "Tunnel.openTunnel", "params": ["none"]}] * 100)
+                time.sleep(0.03)        # well below 60000 a minute and at once
+                faults |= {answer["faultString"].partition(":")[0] for answer in answers}
+            return faults
+
+        calling = [harness.in_thread(call_on) for _ in range(3)]
+        for number in range(100):
+            write(f"opens-per-minute = {60000 * (number % 2)}\n")
+            daemon.signal(signal.SIGHUP)
+            time.sleep(0.03)
+        stop.set()
+        faults = set.union(*(calls.result() for calls in calling))
+        self.assertEqual(len(faults), 1, faults)        # of the backend that there is not
+        daemon.stop()
+
+    def test_limits_change_with_the_file(self):
+        path, write = self.config_file()
         write("tunnels-per-address = 1\nrequest-size = 65536\n")
         daemon = self.start_daemon("--drain", "1", "--config", path)
         first = self.open_tunnel(daemon)
