@@ -298,7 +298,7 @@ static void accept_waiting(struct listener *listener)
         struct net_address peer;
         int socket;
 
-        if (is_full(listener) && listener->count == 0) {
+        if (atomic_load(&listener->handed_over) >= listener->limits.connections) {
             pause_accepting(listener);
             return;
         }
@@ -310,7 +310,7 @@ static void accept_waiting(struct listener *listener)
                 pause_accepting(listener);
             return;
         }
-        if (is_full(listener))
+        while (is_full(listener))       /* by more than one, where the limit was lowered */
             make_room(listener);
         switch (add(listener, socket, &peer)) {
         case 0:

@@ -398,6 +398,23 @@ class Reload(LimitsCase):
 
         return path, write
 
+    def test_fewer_connections_hold_with_the_next_one_that_comes(self):
+        path, write = self.config_file()
+        write("connections = 64\nconnections-per-address = 0\n")
+        daemon = self.start_daemon("--config", path)
+        held = [connect(("127.0.0.1", daemon.port)) for _ in range(40)]
+        wait_until(lambda: daemon.counts()["descriptors"] >=
+                   daemon.start_counts["descriptors"] + 40, "all are held")
+        write("connections = 8\nconnections-per-address = 0\n")
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: "was read again" in daemon.errors(), "it was read again")
+        held.append(connect(("127.0.0.1", daemon.port)))
+        wait_until(lambda: daemon.counts()["descriptors"] <=
+                   daemon.start_counts["descriptors"] + 8, "the oldest have made room", 5)
+        for connection in held:
+            connection.close()
+        daemon.stop()
+
     def test_a_limit_of_opens_refuses_nobody_while_it_is_lifted(self):
         path, write = self.config_file()
         write("opens-per-minute = 60000\n")
