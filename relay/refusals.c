@@ -5,7 +5,6 @@
 
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdint.h>
 
 enum { LINE_EVERY_MS = 60000 };
 
@@ -34,43 +33,53 @@ const char *limit_name(enum limit limit)
     return names[limit];
 }
 
-/* Takes what there is to tell; false: nothing, or not yet. */
-static bool take(enum limit limit, bool is_refused, unsigned long long *untold,
-                 unsigned long long *total)
+/* What has not been told yet, unless it has to wait for its minute; how long the limit
+ * may then be left alone. */
+static int64_t tell(enum limit limit, int64_t now_ms, bool waits)
 {
-    int64_t now_ms = clock_ms();
-    bool tells;
+    unsigned long long untold, total;
+    int64_t wait_ms = LINE_EVERY_MS;
 
     pthread_mutex_lock(&lock);
-    counts[limit].total += is_refused;
-    counts[limit].untold += is_refused;
-    tells = counts[limit].untold && (!is_refused || now_ms >= counts[limit].next_line_ms);
-    if (tells) {
-        *untold = counts[limit].untold;
-        *total = counts[limit].total;
+    untold = counts[limit].untold;
+    total = counts[limit].total;
+    if (untold && waits && now_ms < counts[limit].next_line_ms) {
+        wait_ms = counts[limit].next_line_ms - now_ms;
+        untold = 0;
+    } else if (untold) {
         counts[limit].untold = 0;
         counts[limit].next_line_ms = now_ms + LINE_EVERY_MS;
     }
     pthread_mutex_unlock(&lock);
-    return tells;
-}
-
-static void tell(enum limit limit, bool is_refused)
-{
-    unsigned long long untold, total;
-
-    if (take(limit, is_refused, &untold, &total))
+    if (untold)
         log_write(LOG_WARNING, "the limit %s refused %llu, %llu since the start", names[limit],
                   untold, total);
+    return wait_ms;
 }
 
 void refusals_count(enum limit limit)
 {
-    tell(limit, true);
+    pthread_mutex_lock(&lock);
+    counts[limit].total++;
+    counts[limit].untold++;
+    pthread_mutex_unlock(&lock);
+    tell(limit, clock_ms(), true);
+}
+
+int64_t refusals_log_due(int64_t now_ms)
+{
+    int64_t next_ms = LINE_EVERY_MS;
+
+    for (enum limit limit = 0; limit < LIMITS; limit++) {
+        int64_t wait_ms = tell(limit, now_ms, true);
+
+        next_ms = wait_ms < next_ms ? wait_ms : next_ms;
+    }
+    return next_ms;
 }
 
 void refusals_log_rest(void)
 {
     for (enum limit limit = 0; limit < LIMITS; limit++)
-        tell(limit, false);
+        tell(limit, clock_ms(), false);
 }

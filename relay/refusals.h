@@ -3,6 +3,8 @@
 #ifndef RELAY_REFUSALS_H
 #define RELAY_REFUSALS_H
 
+#include <stdint.h>
+
 enum limit {
     LIMIT_MAX_TUNNELS,
     LIMIT_TUNNELS_PER_USER,
@@ -23,7 +25,11 @@ const char *limit_name(enum limit limit);
 
 void refusals_count(enum limit limit);
 
-/* Tells what has not been told yet. */
+/* Tells what has waited for its minute, at that time of clock_ms; in how many
+ * milliseconds to look again, whatever is refused meanwhile: a minute at most. */
+int64_t refusals_log_due(int64_t now_ms);
+
+/* Tells what has not been told yet, at the end. */
 void refusals_log_rest(void);
 
 #endif

@@ -337,19 +337,25 @@ static int64_t expire(struct connections *list, struct listener *listener, int64
     return oldest ? oldest->deadline_ms - now_ms : INT32_MAX;
 }
 
-/* Ends what has waited too long; how long the next may still wait. */
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Ends what has waited too long, and tells what was refused; how long the next may
+ * still wait. */
 static int timeout_ms(struct listener *listener)
 {
     int64_t now_ms = clock_ms();
-    int64_t waiting_ms = expire(&listener->waiting, listener, now_ms);
-    int64_t draining_ms = expire(&listener->draining, listener, now_ms);
-    int64_t next_ms = waiting_ms < draining_ms ? waiting_ms : draining_ms;
+    int64_t next_ms = sooner(expire(&listener->waiting, listener, now_ms),
+                             expire(&listener->draining, listener, now_ms));
 
+    next_ms = sooner(next_ms, refusals_log_due(now_ms));
     if (listener->is_paused && listener->accept_again_ms <= now_ms)
         resume_accepting(listener);
-    if (listener->is_paused && listener->accept_again_ms - now_ms < next_ms)
-        next_ms = listener->accept_again_ms - now_ms;
-    return next_ms == INT32_MAX ? -1 : (int)next_ms;
+    if (listener->is_paused)
+        next_ms = sooner(next_ms, listener->accept_again_ms - now_ms);
+    return (int)next_ms;
 }
 
 /* A shorter time to arrive in holds for those who wait, too, from now on; so the

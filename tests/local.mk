@@ -17,6 +17,7 @@ unit_tests = \
 	tests/unit/test_methods \
 	tests/unit/test_net_address \
 	tests/unit/test_port_pool \
+	tests/unit/test_refusals \
 	tests/unit/test_relay \
 	tests/unit/test_tally \
 	tests/unit/test_uri \
@@ -55,6 +56,8 @@ tests_unit_test_net_address_LDADD = $(unit_libs)
 tests_unit_test_port_pool_SOURCES = tests/unit/test_port_pool.c $(sockets)
 tests_unit_test_port_pool_CFLAGS = $(unit_cflags)
 tests_unit_test_port_pool_LDADD = $(unit_libs)
+tests_unit_test_refusals_CFLAGS = $(unit_cflags)
+tests_unit_test_refusals_LDADD = $(unit_libs)
 tests_unit_test_relay_SOURCES = tests/unit/test_relay.c $(sockets)
 tests_unit_test_relay_CFLAGS = $(unit_cflags)
 tests_unit_test_relay_LDADD = $(unit_libs)

@@ -258,6 +258,13 @@ class Connections(LimitsCase):
         daemon.stop()
         self.assert_logged(daemon, "connections", "[0-9]+")
 
+    def test_what_is_refused_is_told_within_a_minute_though_nobody_calls_any_more(self):
+        daemon = self.start_daemon("--request-size", "1024")
+        self.assertEqual({self.answer(daemon, body=bytes(2000))[0] for _ in range(3)}, {413})
+        self.assertIn("request-size refused 1, 1 since", daemon.errors())
+        wait_until(lambda: "request-size refused 2, 3 since" in daemon.errors(), "it is told", 65)
+        daemon.stop()
+
     def test_a_request_has_so_long_to_arrive(self):
         daemon = self.start_daemon("--request-timeout", "1")
         with connect(("127.0.0.1", daemon.port)) as connection:
