@@ -291,6 +291,7 @@ class Guessing(UsersCase):
         # the passwords of those who have just called could be guessed fast
         self.assertEqual(self.status(daemon, "al:word", source="127.0.0.2"), 429)
         self.assertEqual(self.status(daemon, JO, source="127.0.0.2"), 429)
+        self.assertEqual(self.status(daemon, source="127.0.0.2"), 401)
         self.assertEqual(self.status(daemon, JO, source="127.0.0.3"), 200)
         time.sleep(wait_s + 0.1)
         self.assertEqual(self.status(daemon, "al:word", source="127.0.0.2"), 200)
