@@ -32,7 +32,7 @@ KEYSCAN = shutil.which("ssh-keyscan")
 DBCLIENT = shutil.which("dbclient")
 AUTOSSH = shutil.which("autossh")
 
-SSH_LINE = re.compile(r" info ssh at (\S+), host key (SHA256:\S+)")
+SSH_LINE = re.compile(r" info ssh at (\S+), host key (SHA256:[A-Za-z0-9+/]+)")
 SSH_URI = re.compile(r"ssh://(t-[a-z0-9]{26})@(\[[0-9a-f:.]+\]|[a-z0-9.-]+):([1-9][0-9]{0,4})")
 
 
@@ -604,12 +604,12 @@ class SshDaemonCase(SshCase):
     they are done, and end well."""
 
     options = ()
-    pairs = 16
+    pairs = 64
     how = {}
 
     @classmethod
     def setUpClass(cls):
-        cls.daemon = SshDaemon("--drain", "1", "--reserve", "1", "--attach-timeout", "10", *cls.options,
+        cls.daemon = SshDaemon("--drain", "1", "--reserve", "0", "--attach-timeout", "10", *cls.options,
                                pairs=cls.pairs, **cls.how)
 
     @classmethod

@@ -102,8 +102,9 @@ def carry(transport, *ports):
             transport.renegotiate_keys()
             say("rekeyed")
         elif word == "cancel":
-            transport.cancel_port_forward("", int(arguments[0]))
-            say("cancelled")
+            # paramiko's own cancel_port_forward forgets what leads where, of all
+            answer = transport.global_request("cancel-tcpip-forward", ("", int(arguments[0])), wait=True)
+            say("refused" if answer is None else "cancelled")
 
 
 def origins(transport, *ports):

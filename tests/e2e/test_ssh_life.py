@@ -109,11 +109,11 @@ class Reserve(LifeCase):
         self.end()
 
     def test_each_of_several_addresses_is_regained_once(self):
-        service = self.serve(echo)
-        carrier = self.carry(*[service.port] * 3, login="jane")
+        ports = [self.serve(echo).port for _ in range(3)]
+        carrier = self.carry(*ports, login="jane")
         before = set(carrier.addresses)
         self.drop(carrier)
-        back = self.carry(*[service.port] * 3, login="jane")
+        back = self.carry(*ports, login="jane")
         self.assertEqual(set(back.addresses), before)
         for address in before:
             self.assertEqual(ask(address), b"?")
@@ -476,11 +476,11 @@ class Keepalive(SshDaemonCase):
                 self.assertEqual(ask(carrier.address), b"?")
 
     def test_a_frozen_carrier_s_streams_are_reset_whatever_they_were_at(self):
-        silent, pushing = self.serve(), self.serve(source(1, 1 << 30))
-        carrier = self.carry(silent.port, silent.port, pushing.port)
+        silent, other, pushing = self.serve(), self.serve(), self.serve(source(1, 1 << 30))
+        carrier = self.carry(silent.port, other.port, pushing.port)
         addresses = carrier.addresses
         idle, _ = self.both(addresses[0], silent)
-        writer, _ = self.both(addresses[1], silent)
+        writer, _ = self.both(addresses[1], other)
         reader = self.connect(addresses[2])
         receive_exactly(reader, 1 << 20)
         carrier.freeze()

@@ -171,7 +171,7 @@ class Limits(RefusedCase):
 
     def test_more_tunnels_than_the_daemon_may_have(self):
         service = self.serve(echo)
-        carrier = self.carry(service.port, service.port)
+        carrier = self.carry(service.port, self.serve(echo).port)
         self.assert_fails(("-N",), FORWARD_FAILED, targets=(service.port,))
         self.daemon.log_line("max-tunnels")
         for backend in ("tcp", "ssh"):
@@ -189,16 +189,16 @@ class Tokens(RefusedCase):
     options = ("--attach-timeout", "5")
 
     def test_a_second_forward_with_a_token(self):
-        service, token = self.serve(echo), Token(self.daemon)
-        client = self.begin(Ssh, f"0:127.0.0.1:{service.port}", f"0:127.0.0.1:{service.port}", login=token.login)
+        token = Token(self.daemon)
+        client = self.begin(Ssh, self.serve(echo).port, self.serve(echo).port, login=token.login)
         status, said = client.refused()
         self.assertEqual(status, 255)
         self.assertIn("remote port forwarding failed", said)
 
     def test_a_second_forward_leaves_the_first(self):
-        service, token = self.serve(echo), Token(self.daemon)
-        client = self.begin(Ssh, f"0:127.0.0.1:{service.port}", f"0:127.0.0.1:{service.port}",
-                            login=token.login, options=("ExitOnForwardFailure=no",))
+        token = Token(self.daemon)
+        client = self.begin(Ssh, self.serve(echo).port, self.serve(echo).port, login=token.login,
+                            options=("ExitOnForwardFailure=no",))
         client.said("remote port forwarding failed")
         self.assertEqual(int(client.said(r"Allocated port (\d+)")[1]), token.address[1])
         self.assertEqual(ask(token.address), b"?")
