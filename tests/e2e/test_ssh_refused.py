@@ -621,7 +621,9 @@ class HostileRequests(HostileCase):
         self.assert_well()
 
     def test_forwards_that_come_and_go(self):
-        self.finish(self.let_loose("forwards_that_come_and_go", 300))
+        hostile = self.let_loose("forwards_that_come_and_go", 300)
+        self.port_of(hostile)
+        self.finish(hostile)
 
     def test_forwards_that_make_no_sense(self):
         self.finish(self.let_loose("strange_requests"))
