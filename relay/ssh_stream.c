@@ -101,6 +101,22 @@ static void finish(struct stream *stream)
     close_channel(stream);
 }
 
+/* To whether the channel may be opened, which may have come already. */
+static void take_answer(struct stream *stream, int answer)
+{
+    if (answer == SSH_AGAIN)
+        return;
+    if (answer == SSH_OK) {
+        stream->state = STREAM_OPEN;
+        if (stream->client < 0)
+            close_channel(stream);
+        return;
+    }
+    stream_break(stream, "the server refused it");
+    stream->state = STREAM_CLOSING;
+    stream->server_closed = true;
+}
+
 int stream_open(struct carrier *carrier, struct forward *forward, int client,
                 const struct net_address *peer)
 {
@@ -128,9 +144,10 @@ int stream_open(struct carrier *carrier, struct forward *forward, int client,
     forward->streams++;
     atomic_fetch_add(&carrier->service->streams, 1);
     console_print(carrier, "client %lu connected", stream->number);
-    if (ssh_set_channel_callbacks(stream->channel, &stream->callbacks) != SSH_OK ||
-        ask_to_open(stream, peer) == SSH_ERROR)
-        carrier_fail(carrier, "a channel could not be asked for");
+    if (ssh_set_channel_callbacks(stream->channel, &stream->callbacks) == SSH_OK)
+        take_answer(stream, ask_to_open(stream, peer));
+    else
+        carrier_fail(carrier, "no memory");
     return 0;
 }
 
@@ -148,24 +165,10 @@ void stream_free(struct stream *stream)
     free(stream);
 }
 
-/* Whether the answer has come. */
 static void look_at_opening(struct stream *stream)
 {
-    if (stream->asked_at == stream->carrier->counter.in_bytes)
-        return;
-    switch (ask_to_open(stream, NULL)) {
-    case SSH_OK:
-        stream->state = STREAM_OPEN;
-        if (stream->client < 0)
-            close_channel(stream);
-        break;
-    case SSH_AGAIN:
-        break;
-    default:
-        stream_break(stream, "the server refused it");
-        stream->state = STREAM_CLOSING;
-        stream->server_closed = true;
-    }
+    if (stream->asked_at != stream->carrier->counter.in_bytes)
+        take_answer(stream, ask_to_open(stream, NULL));
 }
 
 static bool is_half_open(const struct stream *stream)
