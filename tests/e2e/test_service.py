@@ -10,6 +10,7 @@ import sys
 import unittest
 
 import harness
+import ssh_harness
 from harness import Case, SRCDIR, TUNNELD, is_sanitized, run
 
 UNIT = os.path.abspath(os.environ.get("TRISTERO_UNIT")
@@ -20,6 +21,13 @@ try:
     import seccomp
 except ImportError:
     seccomp = None
+
+
+def has_ssh():
+    """Whether the daemon was built with it, and there is a client to try it."""
+    done = run([TUNNELD, "--listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0",
+                "--state-dir", "/dev/null"])
+    return bool(ssh_harness.SSH and ssh_harness.KEYSCAN) and "built without" not in done.stderr
 
 
 class ServiceManager:
@@ -90,11 +98,19 @@ class TheUnit(Case):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stderr, "")
 
+    def test_it_has_the_folder_where_the_daemon_keeps_its_key_by_itself(self):
+        with open(UNIT, encoding="utf-8") as unit:
+            said = dict(re.findall(r"(?m)^(StateDirectory\w*)=(\S+)$", unit.read()))
+        told = run([TUNNELD, "--help"]).stdout
+        self.assertIn(f"(default: /var/lib/{said['StateDirectory']})\n", told)
+        self.assertEqual(said["StateDirectoryMode"], "0700")
+
     def test_its_limits_fit_the_most_tunnels_there_can_be(self):
         with open(UNIT, encoding="utf-8") as unit:
             limits = dict(re.findall(r"(?m)^(LimitNOFILE|TasksMax)=(\d+)$", unit.read()))
         done = run(["prlimit", "--nofile=1000:1000", TUNNELD, "--listen", "127.0.0.1:0",
-                    "--ports", "1-65535", "--max-tunnels", "1000000"])
+                    "--ports", "1-65535", "--max-tunnels", "1000000",
+                    "--ssh-listen", "127.0.0.1:0"])
         tunnels, needed = re.search(r"(\d+) tunnels need (\d+) open desc", done.stderr).groups()
         self.assertEqual(limits["LimitNOFILE"], needed)
         daemon = self.start_daemon("--drain", "1")
@@ -137,6 +153,14 @@ class UnderTheUnitsFilter(Case):
 
     def test_notifications(self):
         self.assert_passes("test_service.py", "Notifications")
+
+    @unittest.skipUnless(has_ssh(), "built without ssh, or there is no client")
+    def test_the_trips_by_ssh(self):
+        self.assert_passes("test_ssh.py", "Trips")
+
+    @unittest.skipUnless(has_ssh(), "built without ssh, or there is no client")
+    def test_making_the_key_of_ssh_and_reading_it_again(self):
+        self.assert_passes("test_ssh_life.py", "HostKey", "Keys")
 
 
 if __name__ == "__main__":

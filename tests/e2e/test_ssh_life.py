@@ -687,6 +687,12 @@ class HostKey(SshCase):
                 self.assertEqual(stat.S_IMODE(mode), 0o600)
                 daemon.stop()
 
+    def test_its_folder_is_made_for_its_owner_alone(self):
+        folder = os.path.join(self.temporary_folder(), "new")
+        daemon = self.start_ssh_daemon("--drain", "0", state_dir=folder)
+        self.assertEqual(stat.S_IMODE(os.stat(folder).st_mode), 0o700)
+        daemon.stop()
+
     @needs_ssh
     def test_one_that_openssh_made_is_taken(self):
         folder = self.temporary_folder()
