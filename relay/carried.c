@@ -155,19 +155,20 @@ int carried_hold(struct relay *relay, const char *owner, uint16_t client_port,
 void carried_let_go(struct relay *relay, struct tunnel *tunnel)
 {
     int64_t reserve_ms = tunnel->settings->reserve_ms;
+    uint64_t id = tunnel->id;           /* once it waits, it may be gone at any moment */
     bool waits;
 
     pthread_mutex_lock(&relay->lock);
     waits = reserve_ms && !relay->refusing;
     if (waits) {
         tunnel->waits_until_ms = clock_earlier(tunnel_until_ms(tunnel), clock_ms() + reserve_ms);
-        log_write(LOG_INFO, "tunnel %lu waits for its server to come back",
-                  (unsigned long)tunnel->id);
         tunnel->is_held = false;
         nudge_expirer(relay);
     }
     pthread_mutex_unlock(&relay->lock);
-    if (!waits)
+    if (waits)
+        log_write(LOG_INFO, "tunnel %lu waits for its server to come back", (unsigned long)id);
+    else
         carried_close(relay, tunnel, "the server has gone");
 }
 
