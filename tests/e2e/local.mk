@@ -27,6 +27,7 @@ fault_tests = \
 # Of the ssh backend. Each skips what it finds no ssh client for.
 ssh_tests = \
 	tests/e2e/test_ssh.py \
+	tests/e2e/test_ssh_hostile.py \
 	tests/e2e/test_ssh_life.py \
 	tests/e2e/test_ssh_refused.py
 TESTS += $(e2e_tests) $(fault_tests)

@@ -214,8 +214,8 @@ class Carrier(Program):
 
     def clean_up(self):
         if not self._errors.closed and self.process.poll() is None:
-            self.thaw()
             self.process.terminate()
+            self.thaw()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)
         if self.process.stdin:

@@ -178,7 +178,7 @@ def strange_requests(transport):
 def requests_unread(transport):
     """Asks and asks, and takes no answer."""
     _deafen(transport)
-    _Deadline(6)
+    _Deadline(4)
     with contextlib.suppress(*THROWN_OUT):
         while True:
             _global(transport, b"nonsense@example.org", True, b"x" * 1000)
@@ -188,7 +188,7 @@ def requests_unread(transport):
 def pings_unread(transport):
     """The same with what libraries answer by themselves: unimplemented numbers."""
     _deafen(transport)
-    _Deadline(6)
+    _Deadline(4)
     with contextlib.suppress(*THROWN_OUT):
         while True:
             _send(transport, 191, b"x" * 1000)
@@ -197,7 +197,7 @@ def pings_unread(transport):
 
 def opens_unread(transport):
     _deafen(transport)
-    _Deadline(6)
+    _Deadline(4)
     with contextlib.suppress(*THROWN_OUT):
         for number in range(1 << 24):
             _send(transport, MSG_CHANNEL_OPEN, b"direct-tcpip", number, 1 << 20, 1 << 15, b"127.0.0.1", 22,
@@ -207,7 +207,7 @@ def opens_unread(transport):
 
 def forwards_unread(transport):
     _deafen(transport)
-    _Deadline(6)
+    _Deadline(4)
     with contextlib.suppress(*THROWN_OUT):
         while True:
             _global(transport, b"tcpip-forward", True, b"x" * 1000, 0)

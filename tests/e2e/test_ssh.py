@@ -12,7 +12,7 @@ import unittest
 
 import harness
 import ssh_harness
-from harness import (address_of, connect, fault_of, how_it_ended, in_thread, is_refused, receive_exactly,
+from harness import (address_of, come_and_look, connect, fault_of, how_it_ended, in_thread, is_refused, receive_exactly,
                      receive_until_end, receive_until_reset, reset, run, send_until_error, wait_until)
 from ssh_harness import (AUTOSSH, DBCLIENT, PARAMIKO, SSH, Autossh, Dbclient, Paramiko, Peer, Ssh, SshCase,
                          SshDaemonCase, Token, ask, check_pattern, deaf, discard, echo, inetd, send_pattern,
@@ -524,13 +524,12 @@ class Resets(SshDaemonCase):
     def test_a_service_that_refuses_is_a_reset_for_the_client(self):
         carrier = self.carry(ssh_harness.free_port())
         for _ in range(3):
-            client = self.connect(carrier.address)
-            self.assertEqual(how_it_ended(client), "reset")
+            self.assertEqual(come_and_look(carrier.address, None), "reset")
 
     def test_a_service_that_is_back_is_reached_by_the_next_client(self):
         port = ssh_harness.free_port()
         carrier = self.carry(port)
-        self.assertEqual(how_it_ended(self.connect(carrier.address)), "reset")
+        self.assertEqual(come_and_look(carrier.address, None), "reset")
         listener = harness.listen(port=port)
         self.addCleanup(listener.close)
         client = self.connect(carrier.address)
