@@ -561,7 +561,7 @@ class Stuck(SshDaemonCase):
         self.assert_quick(echoing)
         fresh = self.connect(pushing)
         check_pattern(fresh, 1, 4 << 20, end=False)
-        self.assertLess(self.daemon.resident_kib() - before_kib, self.MOST_KIB)
+        self.assert_no_more_memory(before_kib, self.MOST_KIB)
         reset(fresh)
 
     def test_many_slow_clients_are_all_served_in_the_end(self):
@@ -596,7 +596,7 @@ class Stuck(SshDaemonCase):
             writing.append((client, in_thread(send_until_error, client)))
         time.sleep(1)
         self.assert_quick(echoing)
-        self.assertLess(self.daemon.resident_kib() - before_kib, self.MOST_KIB)
+        self.assert_no_more_memory(before_kib, self.MOST_KIB)
         carrier.kill()
         for _, each in writing:
             self.assertIsInstance(each.result(), ConnectionError)

@@ -8,7 +8,7 @@ import unittest
 
 import harness
 import ssh_harness
-from harness import (connect, how_it_ended, in_thread, is_sanitized, receive_until_end, receive_until_reset,
+from harness import (connect, how_it_ended, in_thread, receive_until_end, receive_until_reset,
                      reset, send_until_error)
 from ssh_harness import PARAMIKO, SSH, Hostile, SshDaemonCase, ask, echo, source
 
@@ -31,8 +31,7 @@ class HostileCase(SshDaemonCase):
 
     def assert_well(self):
         self.assertIsNone(self.daemon.process.poll(), self.daemon.errors()[-20000:])
-        if not is_sanitized():
-            self.assertLess(self.daemon.resident_kib() - self.before_kib, self.MOST_KIB)
+        self.assert_no_more_memory(self.before_kib, self.MOST_KIB)
         self.assert_serves()
 
     def finish(self, hostile, done=True):
