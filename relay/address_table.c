@@ -121,6 +121,18 @@ static int64_t look_or_take(struct address_table *table, const struct net_addres
     return wait_ms > 0 ? wait_ms : 0;
 }
 
+int address_table_set_per_minute(struct address_table **table, size_t per_minute)
+{
+    unsigned tokens = (unsigned)per_minute;
+    int64_t interval_ms = tokens ? (60000 + tokens - 1) / tokens : 1;
+
+    if (!*table)
+        return address_table_new(tokens, interval_ms, table);
+    if (tokens)
+        address_table_change(*table, tokens, interval_ms);
+    return 0;
+}
+
 int64_t address_table_take(struct address_table *table, const struct net_address *address,
                            int64_t now_ms)
 {

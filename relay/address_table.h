@@ -27,6 +27,11 @@ void address_table_change(struct address_table *table, unsigned tokens, int64_t 
 /* Whether the two count as one address. */
 bool address_table_are_one(const struct net_address *a, const struct net_address *b);
 
+/* So many tokens at once, and the next each time as much of a minute has passed: makes
+ * the table, or changes it. For 0 it stays as it was: its owner does not ask it then, and
+ * what began before goes on. 0 or a negative errno. */
+int address_table_set_per_minute(struct address_table **table, size_t per_minute);
+
 /* Takes a token: 0; or how many milliseconds it is until there is one. */
 int64_t address_table_take(struct address_table *table, const struct net_address *address,
                            int64_t now_ms);

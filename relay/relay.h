@@ -1,8 +1,8 @@
 /* relay: the tunnels of one proxy. Opens them, finds them, ends them.
  *
- * It knows nothing of XML-RPC: settings in, URIs out. Each tunnel has a thread
- * of its own that owns its sockets; the relay holds the table of tunnels, the
- * only thing that threads share. All functions may be called from any thread
+ * It knows nothing of XML-RPC: settings in, URIs out. A tunnel belongs to a thread,
+ * its own or that of the carrier that holds it (carried.h), which owns its sockets; the
+ * relay holds the table of tunnels, the only thing that they share. All functions may be called from any thread
  * unless they say otherwise. */
 #ifndef RELAY_RELAY_H
 #define RELAY_RELAY_H

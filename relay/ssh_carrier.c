@@ -231,6 +231,19 @@ static void move(struct carrier *carrier, size_t count, size_t first_stream)
         pump(carrier);
 }
 
+/* One that has no tunnel, or none any more, counts as one that has not logged in. */
+static void count_without_tunnel(struct carrier *carrier)
+{
+    struct ssh_entrant *entrant = &carrier->entrant;
+    bool has_tunnel = !TAILQ_EMPTY(&carrier->forwards);
+
+    if (has_tunnel && entrant->counted)
+        ssh_service_uncount(carrier->service, &entrant->counted);
+    if (!has_tunnel && !entrant->counted &&
+        ssh_service_count(carrier->service, &entrant->peer, NULL, &entrant->counted))
+        carrier_fail(carrier, "no memory");
+}
+
 /* What has come about since. When to look again. */
 static int64_t look(struct carrier *carrier)
 {
@@ -246,6 +259,7 @@ static int64_t look(struct carrier *carrier)
     while (carrier->buffered > BUFFERED_BYTES_MAX && !carrier->failure)
         stream_break(streams_fullest(carrier), "too much waits for slow clients");
     look_ms = clock_earlier(look_ms, console_look(carrier, now_ms));
+    count_without_tunnel(carrier);
     if (TAILQ_EMPTY(&carrier->forwards)) {
         int64_t until_ms = carrier->opened_ms + carrier->settings.attach_timeout_ms;
 
@@ -322,12 +336,14 @@ static void *carrier_thread(void *argument)
     struct forward *forward;
 
     waker_own(&carrier->waker);
-    log_write(LOG_INFO, "%s has logged in by ssh", log_address(&carrier->entrant.peer, text));
+    log_write(LOG_INFO, "%s has logged in by ssh%s%s", log_address(&carrier->entrant.peer, text),
+              *carrier->entrant.user ? " with the " : "", carrier->entrant.user);
     while (!carrier->failure)
         turn(carrier);
     log_end(carrier);
     while ((forward = TAILQ_FIRST(&carrier->forwards)))
         forward_end(carrier, forward, NULL);
+    ssh_service_uncount(carrier->service, &carrier->entrant.counted);
     buffer_pool_give(carrier->room);
     ssh_disconnect(carrier->entrant.session);
     ssh_session_end(carrier->entrant.session, carrier->entrant.event);
@@ -386,13 +402,19 @@ static int set_callbacks(struct carrier *carrier)
     return ssh_set_server_callbacks(session, &carrier->server_callbacks) == SSH_OK ? 0 : -ENOMEM;
 }
 
-int carrier_start(struct ssh_service *service, const struct ssh_entrant *entrant)
+static void end_entrant(struct ssh_service *service, struct ssh_entrant *entrant)
+{
+    ssh_service_uncount(service, &entrant->counted);
+    ssh_session_end(entrant->session, entrant->event);
+}
+
+int carrier_start(struct ssh_service *service, struct ssh_entrant *entrant)
 {
     struct carrier *carrier = calloc(1, sizeof *carrier);
     int err;
 
     if (!carrier) {
-        ssh_session_end(entrant->session, entrant->event);
+        end_entrant(service, entrant);
         return -ENOMEM;
     }
     carrier->service = service;
@@ -414,7 +436,7 @@ int carrier_start(struct ssh_service *service, const struct ssh_entrant *entrant
     pthread_mutex_unlock(&service->lock);
     if (!err)
         return 0;
-    ssh_session_end(entrant->session, entrant->event);
+    end_entrant(service, entrant);
     free(carrier);
     return err;
 }

@@ -77,7 +77,7 @@ struct carrier {
 /* --- ssh_carrier */
 
 /* Starts a thread for it, which owns the entrant's session, also when this fails. */
-int carrier_start(struct ssh_service *service, const struct ssh_entrant *entrant);
+int carrier_start(struct ssh_service *service, struct ssh_entrant *entrant);
 
 /* With the service's lock held: no new clients; it ends when those here have gone. */
 void carrier_drain(struct carrier *carrier);

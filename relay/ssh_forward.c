@@ -72,6 +72,10 @@ static const char *hold_or_open(struct carrier *carrier, uint16_t port, struct t
         return err == -EBUSY ? "another connection of the same owner has that port"
                              : "a port of one's own choice is only had back, by whom it was "
                                "lost to a short while ago; ask for port 0";
+    if (!ssh_service_may_open(carrier->service, &entrant->peer)) {
+        refusals_count(LIMIT_OPENS_PER_MINUTE);
+        return "opens-per-minute: this address has opened too many tunnels";
+    }
     err = carried_open_held(carrier->service->relay, &backend_ssh, carrier->host, &opener,
                             entrant->owner, tunnel);
     return err ? why_not_opened(err) : NULL;

@@ -108,6 +108,10 @@ static int adopt(struct login *login, int socket)
         return -ENOMEM;
     }
     ssh_set_blocking(entrant->session, 0);
+    if (ssh_options_set(entrant->session, SSH_OPTIONS_COMPRESSION, "no") != SSH_OK) {
+        close(socket);
+        return -ENOMEM;
+    }
     if (ssh_bind_accept_fd(login->service->bind, entrant->session, socket) != SSH_OK) {
         if (ssh_get_fd(entrant->session) != socket)
             close(socket);

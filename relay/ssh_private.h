@@ -12,6 +12,7 @@
 #ifndef RELAY_SSH_PRIVATE_H
 #define RELAY_SSH_PRIVATE_H
 
+#include "relay/address_table.h"
 #include "relay/carried.h"
 #include "relay/log_budget.h"
 #include "relay/ssh_authorized.h"
@@ -47,8 +48,6 @@ struct ssh_service {
     struct host_key host_key;
     int listener;
     struct logins logins;
-    size_t logins_count;
-    struct tally addresses;             /* of logins */
     struct log_budget log_budget;       /* for logins that failed */
     int64_t accept_again_ms;
     struct pollfd polled[1 + SSH_HANDSHAKES_MAX];
@@ -58,6 +57,9 @@ struct ssh_service {
     pthread_mutex_t lock;
     struct ssh_limits limits;           /* guarded by lock */
     struct authorized_keys *keys;       /* guarded by lock; NULL: there is no file of them */
+    struct address_table *opens;        /* a token: a tunnel that may be opened */
+    struct tally addresses;             /* guarded by lock: of logins, and carriers without tunnels */
+    size_t without_tunnel;              /* guarded by lock: how many these are */
     struct carriers carriers;           /* guarded by lock: whose threads run */
     struct carriers ended;              /* guarded by lock: whose threads are to be joined */
     pthread_cond_t carrier_ended;       /* one more is in ended */
@@ -71,11 +73,21 @@ struct ssh_entrant {
     ssh_event event;                    /* with the session in it */
     int socket;                         /* the session's, which closes it */
     struct net_address peer;
+    struct tally_entry *counted;        /* as one without a tunnel; NULL: it has one */
     char owner[SSH_OWNER_BYTES];        /* as carried.h has it */
     char user[SSH_OWNER_BYTES];         /* of tunnels that it opens: "" where nobody is asked */
 };
 
 struct ssh_limits ssh_service_limits(struct ssh_service *service);
+
+/* Counts one without a tunnel, unless there are as many as may be: 0, -EUSERS for all,
+ * -EDQUOT for its address, or -ENOMEM. Without limits, which may be NULL, -ENOMEM only. */
+int ssh_service_count(struct ssh_service *service, const struct net_address *peer,
+                      const struct ssh_limits *limits, struct tally_entry **counted);
+void ssh_service_uncount(struct ssh_service *service, struct tally_entry **counted);
+
+/* Whether the address may open one more tunnel now. */
+bool ssh_service_may_open(struct ssh_service *service, const struct net_address *peer);
 
 /* --- ssh_login */
 
@@ -103,7 +115,6 @@ void ssh_session_end(ssh_session session, ssh_event event);
 /* What is the service's of a login. */
 struct login {
     TAILQ_ENTRY(login) entry;
-    struct tally_entry *counted;
     int64_t deadline_ms;
     struct ssh_entrant entrant;
 

@@ -50,14 +50,51 @@ struct ssh_limits ssh_service_limits(struct ssh_service *service)
     return limits;
 }
 
-/* --- logins */
+/* --- who is here without a tunnel */
 
-static void forget(struct ssh_service *service, struct login *login)
+static void count_refusal(int err)
 {
-    TAILQ_REMOVE(&service->logins, login, entry);
-    service->logins_count--;
-    tally_remove(&service->addresses, login->counted);
+    if (err == -EUSERS)
+        refusals_count(LIMIT_SSH_HANDSHAKES);
+    if (err == -EDQUOT)
+        refusals_count(LIMIT_SSH_HANDSHAKES_PER_ADDRESS);
 }
+
+int ssh_service_count(struct ssh_service *service, const struct net_address *peer,
+                      const struct ssh_limits *limits, struct tally_entry **counted)
+{
+    int err = 0;
+
+    pthread_mutex_lock(&service->lock);
+    if (limits && service->without_tunnel >= limits->handshakes)
+        err = -EUSERS;
+    if (!err)
+        err = tally_add_address(&service->addresses, peer,
+                                limits ? limits->handshakes_per_address : 0, counted);
+    if (!err)
+        service->without_tunnel++;
+    pthread_mutex_unlock(&service->lock);
+    count_refusal(err);
+    return err;
+}
+
+void ssh_service_uncount(struct ssh_service *service, struct tally_entry **counted)
+{
+    pthread_mutex_lock(&service->lock);
+    if (*counted)
+        service->without_tunnel--;
+    tally_remove(&service->addresses, *counted);
+    pthread_mutex_unlock(&service->lock);
+    *counted = NULL;
+}
+
+bool ssh_service_may_open(struct ssh_service *service, const struct net_address *peer)
+{
+    return !ssh_service_limits(service).opens_per_minute ||
+           address_table_take(service->opens, peer, clock_ms()) == 0;
+}
+
+/* --- logins */
 
 static void log_failure(struct ssh_service *service, const struct net_address *peer,
                         const char *why)
@@ -75,7 +112,8 @@ static void log_failure(struct ssh_service *service, const struct net_address *p
 static void drop(struct ssh_service *service, struct login *login, const char *why)
 {
     log_failure(service, &login->entrant.peer, why);
-    forget(service, login);
+    TAILQ_REMOVE(&service->logins, login, entry);
+    ssh_service_uncount(service, &login->entrant.counted);
     login_free(login);
 }
 
@@ -84,7 +122,7 @@ static void let_in(struct ssh_service *service, struct login *login)
     struct ssh_entrant entrant;
     int err;
 
-    forget(service, login);
+    TAILQ_REMOVE(&service->logins, login, entry);
     login_enter(login, &entrant);
     err = carrier_start(service, &entrant);
     if (err)
@@ -106,27 +144,12 @@ static void step(struct ssh_service *service, struct login *login)
     }
 }
 
-/* Whether there may be one more, which is counted then. */
-static int count_one(struct ssh_service *service, const struct net_address *peer,
-                     const struct ssh_limits *limits, struct tally_entry **counted)
-{
-    int err = service->logins_count >= limits->handshakes ? -EUSERS : 0;
-
-    if (!err)
-        err = tally_add_address(&service->addresses, peer, limits->handshakes_per_address, counted);
-    if (err == -EUSERS)
-        refusals_count(LIMIT_SSH_HANDSHAKES);
-    if (err == -EDQUOT)
-        refusals_count(LIMIT_SSH_HANDSHAKES_PER_ADDRESS);
-    return err;
-}
-
 static void add(struct ssh_service *service, int socket, const struct net_address *peer,
                 const struct ssh_limits *limits)
 {
     struct tally_entry *counted = NULL;
     struct login *login;
-    int err = count_one(service, peer, limits, &counted);
+    int err = ssh_service_count(service, peer, limits, &counted);
 
     if (!err)
         err = socket_prepare_carrier(socket, KEEPALIVE_MS);
@@ -135,15 +158,14 @@ static void add(struct ssh_service *service, int socket, const struct net_addres
     else
         err = login_new(service, socket, peer, &login);
     if (err) {
-        tally_remove(&service->addresses, counted);
+        ssh_service_uncount(service, &counted);
         if (err != -EUSERS && err != -EDQUOT)
             log_failure(service, peer, strerrordesc_np(-err));
         return;
     }
-    login->counted = counted;
+    login->entrant.counted = counted;
     login->deadline_ms = clock_ms() + limits->login_timeout_ms;
     TAILQ_INSERT_TAIL(&service->logins, login, entry);
-    service->logins_count++;
     step(service, login);               /* sends the banner */
 }
 
@@ -331,6 +353,7 @@ static void service_free(struct ssh_service *service)
         ssh_bind_free(service->bind);
     host_key_close(&service->host_key);
     authorized_keys_release(service->keys);
+    address_table_free(service->opens);
     tally_clear(&service->addresses);
     pthread_cond_destroy(&service->carrier_ended);
     pthread_mutex_destroy(&service->lock);
@@ -372,8 +395,13 @@ static struct ssh_service *service_new(const struct ssh_settings *settings, stru
 static int prepare(struct ssh_service *service, const struct ssh_settings *settings,
                    char error[SSH_SERVICE_ERROR_BYTES])
 {
-    int err = host_key_open(settings->state_dir, &service->host_key, error);
+    int err = address_table_set_per_minute(&service->opens, settings->limits.opens_per_minute);
 
+    if (err) {
+        snprintf(error, SSH_SERVICE_ERROR_BYTES, "can't serve ssh: no memory");
+        return err;
+    }
+    err = host_key_open(settings->state_dir, &service->host_key, error);
     if (err)
         return err;
     err = set_offers(service);
@@ -422,6 +450,7 @@ void ssh_service_change(struct ssh_service *service, const struct ssh_limits *li
     service->keys = keys;
     service->limits = *limits;
     pthread_mutex_unlock(&service->lock);
+    address_table_set_per_minute(&service->opens, limits->opens_per_minute);
     authorized_keys_release(before);
 }
 

@@ -24,9 +24,10 @@ enum { SSH_SERVICE_ERROR_BYTES = 1024, SSH_HANDSHAKES_MAX = 4096 };
 struct ssh_limits {
     bool open_to_all;                   /* everybody may open tunnels, without a key */
     bool reveal_clients;                /* a server is told its clients' addresses */
-    size_t handshakes;                  /* connections that are not logged in, at once;
+    size_t handshakes;                  /* connections that have no tunnel, at once;
                                          * SSH_HANDSHAKES_MAX at most */
     size_t handshakes_per_address;      /* the same; 0: any number */
+    size_t opens_per_minute;            /* tunnels that one address opens; 0: any number */
     int64_t login_timeout_ms;           /* from connecting to being logged in */
     size_t streams_per_tunnel;          /* clients at once; more wait in the backlog */
     size_t streams;                     /* of all tunnels together */

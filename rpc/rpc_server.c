@@ -355,18 +355,10 @@ static void server_free(struct rpc_server *server)
     free(server);
 }
 
-/* So many at once, and the next each time as much of a minute has passed. Where there
- * is no limit any more, the table stays as it was: calls that began under it go on. */
 static int opens_limit(struct rpc_server *server, size_t opens_per_minute)
 {
-    unsigned tokens = (unsigned)opens_per_minute;
-    int64_t interval_ms = tokens ? (60000 + tokens - 1) / tokens : 1;
-    int err = 0;
+    int err = address_table_set_per_minute(&server->opens, opens_per_minute);
 
-    if (server->opens && tokens)
-        address_table_change(server->opens, tokens, interval_ms);
-    else if (!server->opens)
-        err = address_table_new(tokens, interval_ms, &server->opens);
     atomic_store(&server->opens_per_minute, opens_per_minute);
     return err;
 }

@@ -196,6 +196,7 @@ int config_read(int argc, char **argv, struct config *config, enum config_wish *
         net_address_set_port(&config->relay.listen, 0);
     }
     fill_in_limits_by_address(config);
+    config->ssh.opens_per_minute = config->rpc.opens_per_minute;
     /* By ssh, too, everybody may open tunnels where everybody may call, unless keys
      * tell otherwise. */
     config->ssh.open_to_all = config->open_to_all ||

@@ -307,25 +307,27 @@ static void heed_signals(struct service *service, const sigset_t *endings)
     }
 }
 
-static int start_ssh(struct service *service)
+static int start_ssh(struct service *service, struct authorized_keys *keys)
 {
     const struct config *config = &service->config;
     struct ssh_settings ssh = { .listen = config->ssh_listen, .state_dir = config->state_dir,
                                 .host = *config->host ? config->host : NULL,
-                                .limits = config->ssh };
+                                .keys = keys, .limits = config->ssh };
     char error[SSH_SERVICE_ERROR_BYTES];
-    int err = ssh_service_read_keys(config->authorized_keys, &ssh.keys, error);
+    int err;
 
-    if (!err && config->ssh_listen_given)
-        err = ssh_service_start(&ssh, service->relay, &service->ssh, error);
-    else if (!err)
-        ssh_service_free_keys(ssh.keys);
+    if (!config->ssh_listen_given) {
+        ssh_service_free_keys(keys);
+        return 0;
+    }
+    err = ssh_service_start(&ssh, service->relay, &service->ssh, error);
     if (err)
         complain("%s", error);
     return err;
 }
 
-static int serve(struct service *service, struct users *users, const sigset_t *endings)
+static int serve(struct service *service, struct users *users, struct authorized_keys *keys,
+                 const sigset_t *endings)
 {
     const struct config *config = &service->config;
     struct rpc_settings rpc = { .listen = config->listen, .users = users, .limits = config->rpc,
@@ -336,11 +338,12 @@ static int serve(struct service *service, struct users *users, const sigset_t *e
 
     if (err) {
         users_release(users);
+        ssh_service_free_keys(keys);
         net_address_format_host(&config->relay.listen, text);
         complain("can't listen for tunnels on %s: %s", text, strerror(-err));
         return err;
     }
-    err = start_ssh(service);
+    err = start_ssh(service, keys);
     if (err) {
         users_release(users);
         goto out;
@@ -373,6 +376,7 @@ out:
 static int run(struct service *service)
 {
     char error[CONFIG_ERROR_BYTES];
+    struct authorized_keys *keys;
     struct users *users;
     sigset_t endings;
     int err = set_up_signals(&endings);
@@ -393,7 +397,12 @@ static int run(struct service *service)
         complain("%s", error);
         return EXIT_USAGE;
     }
-    return serve(service, users, &endings) ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (ssh_service_read_keys(service->config.authorized_keys, &keys, error)) {
+        users_release(users);
+        complain("%s", error);
+        return EXIT_USAGE;
+    }
+    return serve(service, users, keys, &endings) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 /* The exit status. */
