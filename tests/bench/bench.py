@@ -4,13 +4,14 @@
     make bench [BENCH_ARGS="--quick"]
 
 Prints one table, and leaves it in the current folder as bench.txt, with all
-samples in bench.json and a picture in bench.svg. Takes about six minutes.
+samples in bench.json and a picture in bench.svg. Takes about fourteen minutes, eight
+of them for ssh (--only ssh).
 Machines are noisy: every relay has its turn in every round, in another order
 each time, and what counts is the ratio of medians. Nothing else should run
 meanwhile; the memory of tunnels is measured on the whole machine.
 
 The other relays come from Debian; those that are missing are named below the table:
-    apt-get install haproxy libnginx-mod-stream socat openssh-server openssh-client
+    apt-get install haproxy libnginx-mod-stream socat openssh-server openssh-client nginx wrk
 """
 
 import argparse
@@ -21,12 +22,13 @@ import resource
 import signal
 import sys
 import tempfile
-import time
 
 import peers
 import report
+import ssh
 from processes import (Failure, PortBlock, Program, busy_percent, cpu_s, descriptors,
                        process_kib, settled_machine_kib, threads, wait_until)
+from report import say
 
 TOTAL_LIMIT_S = 3600
 FIRST_PORT = 10000              # of tunnels
@@ -35,7 +37,8 @@ SPARE_PAIRS = 400
 CROWD_DESCRIPTORS = 600         # of the daemon, besides two for each tunnel
 WORKERS = 4                     # that make cycles at once
 QUIET_PERCENT = 5               # what other programs may use of the machine
-PARTS = 10                      # after which cycles.c tells its rate
+CYCLES_PARTS = 10               # after which cycles.c tells its rate
+PARTS = ["compare", "cycles", "memory", "load", "ssh"]
 
 
 @dataclasses.dataclass
@@ -48,10 +51,13 @@ class Sizes:
     idle_tunnels: int = 5000
     load_tunnels: int = 9000
     load_messages: int = 8
+    ssh_mib: int = 512
+    ssh_tunnels: int = 50
+    http_seconds: int = 3
 
 
 QUICK = Sizes(rounds=2, mib=256, trips=3000, cycles=5000, idle_tunnels=1000, load_tunnels=1000,
-              load_messages=3)
+              load_messages=3, ssh_mib=128, ssh_tunnels=20, http_seconds=1)
 
 
 class Bench:
@@ -83,6 +89,8 @@ class Bench:
             self.load()
         if "cycles" in parts:
             self.cycles()
+        if "ssh" in parts:
+            ssh.SshPart(self, self._ports, self._folder).run()
 
     # --- relays against each other
 
@@ -149,7 +157,7 @@ class Bench:
         daemon = self.daemon(1000)
         try:
             with self.program("cycles", daemon.port, self.sizes.cycles, WORKERS) as cycles:
-                for _ in range(PARTS):
+                for _ in range(CYCLES_PARTS):
                     self.results.add("cycles", daemon.name, cycles.stage("part")["per_s"])
                     cycles.go_on()
                 self.results.add("cycles failed", daemon.name, cycles.stage("done")["failed"])
@@ -239,10 +247,6 @@ class Bench:
         return peak_kib
 
 
-def say(what):
-    print(time.strftime("%T ") + what, file=sys.stderr, flush=True)
-
-
 def fit_descriptors(sizes, results):
     """Fewer tunnels where the limit of descriptors is lower than they need."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -267,8 +271,8 @@ def interrupted(_signal, _frame):
 def options():
     parser = argparse.ArgumentParser(description="measure tristero-tunneld against other relays")
     parser.add_argument("--quick", action="store_true", help="a try-out: little of everything")
-    parser.add_argument("--only", nargs="+", choices=["compare", "cycles", "memory", "load"],
-                        default=["compare", "cycles", "memory", "load"], help="parts to run")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART",
+                        help=f"parts to run, of {', '.join(PARTS)}")
     for field in dataclasses.fields(Sizes):
         parser.add_argument("--" + field.name.replace("_", "-"), type=int, metavar="N",
                             help=f"default: {field.default}")
@@ -286,7 +290,8 @@ def main():
     parts, sizes = options()
     results = report.Results()
     fit_descriptors(sizes, results)
-    results.note_machine([kind.package for kind in peers.ALL if kind.package])
+    packages = [kind.package for kind in peers.ALL if kind.package and "compare" in parts]
+    results.note_machine(packages + list(ssh.PACKAGES if "ssh" in parts else ()))
     busy = busy_percent()
     if busy > QUIET_PERCENT:
         results.note(f"NOT A QUIET MACHINE: other programs kept it {busy:.0f} % busy at the start")

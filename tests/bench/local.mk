@@ -6,13 +6,15 @@ bench_programs = \
 	tests/bench/cycles \
 	tests/bench/endpoints \
 	tests/bench/pingpong \
-	tests/bench/plain_relay
+	tests/bench/plain_relay \
+	tests/bench/streams
 bench_scripts = \
 	tests/bench/bench.py \
 	tests/bench/peers.py \
 	tests/bench/plot.py \
 	tests/bench/processes.py \
-	tests/bench/report.py
+	tests/bench/report.py \
+	tests/bench/ssh.py
 EXTRA_PROGRAMS = $(bench_programs)
 EXTRA_DIST += $(bench_scripts)
 CLEANFILES += $(bench_programs) bench.txt bench.json bench.svg
@@ -29,6 +31,7 @@ tests_bench_endpoints_SOURCES = tests/bench/endpoints.c $(bench_wire)
 tests_bench_pingpong_SOURCES = tests/bench/pingpong.c $(bench_wire)
 tests_bench_plain_relay_SOURCES = tests/bench/plain_relay.c $(bench_wire)
 tests_bench_plain_relay_LDADD = $(PTHREAD_LIBS)
+tests_bench_streams_SOURCES = tests/bench/streams.c $(bench_wire)
 
 # BENCH_ARGS="--quick" for a try-out; --help tells what else there is.
 .PHONY: bench

@@ -202,11 +202,22 @@ class Socat(Peer):
                 f"TCP4:127.0.0.1:{self.server_port},nodelay"]
 
 
-class OpenSSH(Peer):
-    """ssh -R, with the cipher that both prefer: the proxy is sshd, and ssh the one
-    who attaches. The processor time of both counts, since bytes go through both."""
+def ssh_command(port, forwards, *options):
+    """A client that attaches by ssh; the same for all, but for the key, if it needs one."""
+    arguments = [installed("ssh"), "-N", "-F", "none", "-p", str(port),
+                 "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+                 "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+                 "-o", "ExitOnForwardFailure=yes", *options]
+    for forward in forwards:
+        arguments += ["-R", forward]
+    return [*arguments, "127.0.0.1"]
 
-    name = "OpenSSH -R"
+
+class Sshd(Peer):
+    """OpenSSH's own server, whose users may have ports forwarded. Started by root, it
+    lets in nobody, whose connections are two processes each, as any user's are but root's."""
+
+    name = "sshd"
     program = "sshd"
     package = "openssh-server"
     SEPARATION = "/run/sshd"            # where sshd of root insists on locking itself up
@@ -218,7 +229,8 @@ class OpenSSH(Peer):
 
     def __init__(self, ports):
         super().__init__(ports)
-        self._ssh_port = ports.take()
+        self.ssh_port = ports.take()
+        self.ssh_options = []
         self._made_separation = False
 
     def start(self, folder):
@@ -226,36 +238,47 @@ class OpenSSH(Peer):
         for key in keys.values():
             subprocess.run([installed("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", key],
                            check=True, stdin=subprocess.DEVNULL)
-        if os.geteuid() == 0 and not os.path.isdir(self.SEPARATION):
+        is_root = os.geteuid() == 0
+        self.ssh_options = ["-i", keys["user_key"],
+                            "-l", "nobody" if is_root else getpass.getuser()]
+        if is_root and not os.path.isdir(self.SEPARATION):
             os.mkdir(self.SEPARATION, 0o755)
             self._made_separation = True
         config = write(os.path.join(folder, "sshd_config"), f"""
-ListenAddress 127.0.0.1:{self._ssh_port}
+ListenAddress 127.0.0.1:{self.ssh_port}
+AddressFamily inet
 HostKey {keys["host_key"]}
-AuthorizedKeysFile {keys["user_key"]}.pub
+AuthorizedKeysFile none
+AuthorizedKeysCommand {os.path.realpath(installed("cat"))} {keys["user_key"]}.pub
+AuthorizedKeysCommandUser {getpass.getuser()}
 PidFile none
 StrictModes no
 UsePAM no
 PasswordAuthentication no
-PermitRootLogin prohibit-password
 AllowTcpForwarding yes
 """)
         self.run([installed("sshd"), "-D", "-e", "-f", config], folder)
-        self.wait_for(self._ssh_port)
-        self.run([installed("ssh"), "-N", "-F", "none", "-p", str(self._ssh_port),
-                  "-i", keys["user_key"], "-l", getpass.getuser(),
-                  "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
-                  "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                  "-o", "ExitOnForwardFailure=yes", "-o", "LogLevel=ERROR",
-                  "-R", f"127.0.0.1:{self.port}:127.0.0.1:{self.server_port}", "127.0.0.1"],
-                 folder)
-        self.wait_for(self.port)
+        self.wait_for(self.ssh_port)
 
     def stop(self):
         super().stop()
         if self._made_separation:
             os.rmdir(self.SEPARATION)
             self._made_separation = False
+
+
+class OpenSSH(Sshd):
+    """ssh -R, with the cipher that both prefer: the proxy is sshd, and ssh the one
+    who attaches. The processor time of both counts, since bytes go through both."""
+
+    name = "OpenSSH -R"
+
+    def start(self, folder):
+        super().start(folder)
+        forward = f"127.0.0.1:{self.port}:127.0.0.1:{self.server_port}"
+        self.run(ssh_command(self.ssh_port, [forward], *self.ssh_options, "-o", "LogLevel=ERROR"),
+                 folder)
+        self.wait_for(self.port)
 
 
 ALL = (Daemon, Direct, PlainRelay, HAProxy, Nginx, Socat, OpenSSH)

@@ -75,6 +75,16 @@ class Program:
         if self.process.wait(STAGE_LIMIT_S) != 0:
             raise Failure(f"{self.name} failed: {self.log()}")
 
+    def whole_output(self):
+        """Of a program that ends by itself, which must be a good end."""
+        try:
+            text = self.process.communicate(timeout=STAGE_LIMIT_S)[0]
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{self.name}: no end in {STAGE_LIMIT_S} s") from None
+        if self.process.returncode != 0:
+            raise Failure(f"{self.name} failed: {self.log()}")
+        return text.decode()
+
     def end(self):
         """Harmless to repeat."""
         if self.process.poll() is None:
@@ -181,9 +191,10 @@ def _kib(path):
         return {key: int(value) for key, value in re.findall(r"(\w+):\s+(\d+) kB", file.read())}
 
 
-def process_kib(pid):
-    """Memory that the process alone would give back (proportional set size)."""
-    return _kib(f"/proc/{pid}/smaps_rollup")["Pss"]
+def process_kib(pid, what="Pss"):
+    """Memory that the process alone would give back (proportional set size); of it,
+    what no file holds, as Pss_Anon."""
+    return _kib(f"/proc/{pid}/smaps_rollup")[what]
 
 
 def machine_kib():

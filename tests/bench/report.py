@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 
 from plot import draw
@@ -34,6 +35,26 @@ MEASURES = {
     "load growth": ("MiB", "... kept after the last crowd, not the first", 1),
 }
 
+SSH_CIPHERS = {"chacha20": "chacha20-poly1305@openssh.com", "aes128-gcm": "aes128-gcm@openssh.com"}
+
+# The same of ssh, for each of the ciphers.
+SSH_MEASURES = {
+    "down": ("MiB/s", "one stream, to the client", 0),
+    "cpu down": ("s/GiB", "... processor time of the proxy", 2),
+    "up": ("MiB/s", "one stream, to the server", 0),
+    "cpu up": ("s/GiB", "... processor time of the proxy", 2),
+    "many": ("MiB/s", "100 streams at once, in all", 0),
+    "cpu many": ("s/GiB", "... processor time of the proxy", 2),
+    "http": ("1/s", "HTTP, 100 connections kept", 0),
+    "cpu http": ("us", "... processor time of the proxy", 1),
+    "http failed": ("", "... requests that failed", 0),
+    "http close": ("1/s", "HTTP, a connection each", 0),
+    "cpu http close": ("us", "... processor time of the proxy", 1),
+    "http close failed": ("", "... requests that failed", 0),
+    "p50": ("us", "ping-pong of 64 bytes, p50", 1),
+}
+SSH_TARGETS = {"down": (">=", 1.2), "up": (">=", 1.2), "many": (">=", 1.2), "http": (">=", 1.0)}
+
 # What must be reached, as a ratio to another relay ...
 RATIO_TARGETS = {
     ("bulk", "haproxy"): (">=", 1.0),
@@ -57,6 +78,18 @@ TARGETS = {
     "load kept": ("worst", 10),         # an allocator's and the threads' caches
     "load growth": ("<=", 2),           # may breathe, but not grow
 }
+
+for cipher in SSH_CIPHERS:
+    for measure, (unit, title, decimals) in SSH_MEASURES.items():
+        prefix = "" if title.startswith("...") else f"ssh {cipher}: "
+        MEASURES[f"ssh {measure} {cipher}"] = (unit, prefix + title, decimals)
+        if measure.endswith("failed"):
+            TARGETS[f"ssh {measure} {cipher}"] = ("worst", 0)
+    for measure, target in SSH_TARGETS.items():
+        RATIO_TARGETS[f"ssh {measure} {cipher}", "sshd"] = target
+MEASURES["ssh memory"] = ("KiB", "memory of an idle ssh tunnel, in the proxy", 1)
+MEASURES["ssh memory own"] = ("KiB", "... of it held by no file", 1)
+RATIO_TARGETS["ssh memory", "sshd"] = ("<=", 0.25)
 
 # Opening the last costs what opening the first does, as far as noise lets one see.
 FLAT = ("<=", 1.15)
@@ -113,8 +146,9 @@ class Results:
                 ratio, target, verdict = f"{value:.2f}", "flat", met(value, FLAT)
         else:
             title_shown = ""
-            value = self.median(measure, DAEMON) / self.median(measure, relay)
-            ratio = f"{value:.2f}"
+            other = self.median(measure, relay)
+            value = self.median(measure, DAEMON) / other if other else None     # of failures
+            ratio = f"{value:.2f}" if other else ""
             if (measure, relay) in RATIO_TARGETS:
                 relation, bound = RATIO_TARGETS[measure, relay]
                 target, verdict = f"{relation} {bound:.2f}", met(value, (relation, bound))
@@ -167,6 +201,10 @@ def version_of(package):
     except OSError:
         return "of unknown version"
     return told.stdout or "missing"
+
+
+def say(what):
+    print(time.strftime("%T ") + what, file=sys.stderr, flush=True)
 
 
 def save(name, text):
