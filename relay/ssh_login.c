@@ -108,7 +108,7 @@ static int adopt(struct login *login, int socket)
         return -ENOMEM;
     }
     ssh_set_blocking(entrant->session, 0);
-    if (ssh_options_set(entrant->session, SSH_OPTIONS_COMPRESSION, "no") != SSH_OK) {
+    if (ssh_options_set(entrant->session, SSH_OPTIONS_COMPRESSION, "none") != SSH_OK) {
         close(socket);
         return -ENOMEM;
     }

@@ -13,7 +13,7 @@ import harness
 import ssh_harness
 from harness import (connect, how_it_ended, in_thread, receive_exactly, receive_until_end, reset, run,
                      wait_until)
-from ssh_harness import PARAMIKO, SSH, Peer, Ssh, SshCase, SshDaemonCase, Token, ask, echo, make_key
+from ssh_harness import PARAMIKO, SSH, Paramiko, Peer, Ssh, SshCase, SshDaemonCase, Token, ask, echo, make_key
 
 needs_ssh = unittest.skipUnless(SSH and ssh_harness.KEYSCAN, "ssh is not installed")
 needs_paramiko = unittest.skipUnless(PARAMIKO and SSH, "paramiko and ssh are not installed")
@@ -181,6 +181,55 @@ class Limits(RefusedCase):
         carrier.leave()
         wait_until(lambda: not self.daemon.ports.listening(), "the pairs are back")
         self.assertEqual(ask(self.carry(service.port).address), b"?")
+
+
+@needs_ssh
+class Idlers(SshCase):
+    """Servers that log in and have no tunnel."""
+
+    def daemon_with(self, *options):
+        self.daemon = self.start_ssh_daemon("--drain", "1", "--reserve", "1", *options)
+        return self.daemon
+
+    def test_those_without_a_tunnel_count_as_those_that_are_not_in(self):
+        daemon = self.daemon_with("--ssh-handshakes-per-address", "3", "--attach-timeout", "30")
+        daemon.known_hosts
+        carrier = self.carry(self.serve(echo).port)
+        for _ in range(3):
+            self.begin(Ssh).authenticated()
+        with connect(daemon.ssh_address) as one_more:
+            self.assertEqual(one_more.recv(1), b"")
+        daemon.log_line("ssh-handshakes-per-address")
+        self.assertEqual(ask(carrier.address), b"?")
+        with connect(daemon.ssh_address, source="127.0.0.2") as another:
+            self.assertEqual(another.recv(4), b"SSH-")
+
+    @unittest.skipUnless(PARAMIKO, "paramiko is not installed")
+    def test_who_gives_its_tunnel_back_counts_again(self):
+        daemon = self.daemon_with("--ssh-handshakes-per-address", "1", "--attach-timeout", "30")
+        daemon.known_hosts
+        carrier = wait_until(lambda: self.carry(self.serve(echo).port, kind=Paramiko), "it is in")
+        carrier.tell("cancel", carrier.address[1])
+        carrier.expect("cancelled")
+        wait_until(lambda: not daemon.ports.listening(), "the tunnel is gone")
+        with connect(daemon.ssh_address) as one_more:
+            self.assertEqual(one_more.recv(1), b"")
+
+    def test_an_address_opens_so_many_tunnels_in_a_minute(self):
+        self.daemon_with("--opens-per-minute", "2")
+        for _ in range(2):
+            self.carry(self.serve(echo).port).leave()
+            wait_until(lambda: not self.daemon.ports.listening(), "the pairs are back")
+        _, said = self.begin(Ssh, self.serve(echo).port).refused()
+        self.assertIn("remote port forwarding failed", said)
+        self.daemon.log_line("opens-per-minute")
+
+    def test_nothing_is_compressed(self):
+        self.daemon_with()
+        client = self.begin(Ssh, self.serve(echo).port, options=("Compression=yes",))
+        self.assertEqual(ask(client.address), b"?")
+        self.assertRegex(client.errors(), "kex: server->client .* compression: none")
+        self.assertRegex(client.errors(), "kex: client->server .* compression: none")
 
 
 @needs_ssh
