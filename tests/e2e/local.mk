@@ -30,11 +30,13 @@ ssh_tests = \
 	tests/e2e/test_ssh_hostile.py \
 	tests/e2e/test_ssh_life.py \
 	tests/e2e/test_ssh_refused.py
-TESTS += $(e2e_tests) $(fault_tests)
+ssh_fault_tests = tests/e2e/test_ssh_faults.py
 if WITH_SSH
 TESTS += $(ssh_tests)
+fault_tests += $(ssh_fault_tests)
 endif
-EXTRA_DIST += $(e2e_tests) $(fault_tests) $(ssh_tests) tests/e2e/confined.py tests/e2e/faults.py \
+TESTS += $(e2e_tests) $(fault_tests)
+EXTRA_DIST += $(e2e_tests) $(fault_tests) $(ssh_tests) $(ssh_fault_tests) tests/e2e/confined.py tests/e2e/faults.py \
 	tests/e2e/harness.py tests/e2e/pattern.py tests/e2e/peer.py tests/e2e/ssh_forger.py \
 	tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py tests/e2e/ssh_peer.py tools/packages
 
