@@ -116,8 +116,8 @@ class Tunnels(LimitsCase):
         ends = relaying.both()
         for connection in (server, *ends):
             receive_until_reset(connection)
-        wait_until(lambda: fault_of(daemon.rpc().Tunnel.getTunnelAddress, opened.server_uri),
-                   "the tunnel without a server is gone")
+        wait_until(lambda: daemon.errors().count(": its lifetime is over\n") == 3, "all are gone")
+        fault_of(daemon.rpc().Tunnel.getTunnelAddress, opened.server_uri)
         daemon.expect_rest()
         daemon.stop()
         self.assertEqual(daemon.errors().count(": its lifetime is over\n"), 3)
