@@ -12,8 +12,9 @@ import unittest
 
 import harness
 import ssh_harness
-from harness import (address_of, come_and_look, connect, fault_of, how_it_ended, in_thread, is_refused, receive_exactly,
-                     receive_until_end, receive_until_reset, reset, run, send_until_error, wait_until)
+from harness import (address_of, come_and_look, connect, fault_of, how_it_ended, in_thread, is_refused,
+                     receive_exactly, receive_until_end, receive_until_reset, reset, run, send_until_error,
+                     wait_until)
 from ssh_harness import (AUTOSSH, DBCLIENT, PARAMIKO, SSH, Autossh, Dbclient, Paramiko, Peer, Ssh, SshCase,
                          SshDaemonCase, Token, ask, check_pattern, deaf, discard, echo, inetd, send_pattern,
                          source, web)
@@ -89,8 +90,6 @@ class WithoutSsh(SshCase):
 
 class Trips(SshDaemonCase):
     """One service, one client, by every ssh client there is."""
-
-    pairs = 48                  # each is kept for a second, and many come and go in one
 
     def trip(self, kind, **how):
         service = self.serve(echo)
@@ -523,7 +522,7 @@ class Resets(SshDaemonCase):
 
     def test_a_service_that_refuses_is_a_reset_for_the_client(self):
         carrier = self.carry(ssh_harness.free_port())
-        for _ in range(3):
+        for _ in range(50):
             self.assertEqual(come_and_look(carrier.address, None), "reset")
 
     def test_a_service_that_is_back_is_reached_by_the_next_client(self):
@@ -541,7 +540,7 @@ class Resets(SshDaemonCase):
 
 @needs_ssh
 class Stuck(SshDaemonCase):
-    MOST_KIB = (32 if harness.is_sanitized() else 8) << 10
+    MOST_KIB = 8 << 10
 
     def assert_quick(self, address):
         """An echo is not held up."""
