@@ -144,12 +144,26 @@ static void step(struct ssh_service *service, struct login *login)
     }
 }
 
+/* As ssh_service_count. Where all places are taken, whoever has kept the service waiting
+ * longest makes room: somebody who logs in takes a moment. */
+static int count_newcomer(struct ssh_service *service, const struct net_address *peer,
+                          const struct ssh_limits *limits, struct tally_entry **counted)
+{
+    struct login *oldest;
+    int err;
+
+    while ((err = ssh_service_count(service, peer, limits, counted)) == -EUSERS &&
+           (oldest = TAILQ_FIRST(&service->logins)))
+        drop(service, oldest, "it had to make room for another");
+    return err;
+}
+
 static void add(struct ssh_service *service, int socket, const struct net_address *peer,
                 const struct ssh_limits *limits)
 {
     struct tally_entry *counted = NULL;
     struct login *login;
-    int err = ssh_service_count(service, peer, limits, &counted);
+    int err = count_newcomer(service, peer, limits, &counted);
 
     if (!err)
         err = socket_prepare_carrier(socket, KEEPALIVE_MS);

@@ -181,7 +181,7 @@ static enum turn take_turn(struct gate *gate, struct check *check)
     const struct check *other;
     bool others_paid = false;
 
-    TAILQ_FOREACH(other, &gate->checks, entry) {
+    for (other = TAILQ_FIRST(&gate->checks); other; other = TAILQ_NEXT(other, entry)) {
         if (!other->has_paid || !address_table_are_one(&other->ready.peer, &ready->peer))
             continue;
         if (is_same_password(other, check))
@@ -205,7 +205,7 @@ static bool has_room(const struct gate *gate, const struct net_address *address)
     const struct check *check;
     size_t count = 0, of_address = 0;
 
-    TAILQ_FOREACH(check, &gate->checks, entry) {
+    for (check = TAILQ_FIRST(&gate->checks); check; check = TAILQ_NEXT(check, entry)) {
         count++;
         of_address += address_table_are_one(&check->ready.peer, address);
     }
@@ -294,7 +294,7 @@ static struct check *take_waiting(struct gate *gate, const struct net_address *a
     struct check *check;
 
     pthread_mutex_lock(&gate->lock);
-    TAILQ_FOREACH(check, &gate->checks, entry) {
+    for (check = TAILQ_FIRST(&gate->checks); check; check = TAILQ_NEXT(check, entry)) {
         if (check->has_paid || !address_table_are_one(&check->ready.peer, address))
             continue;
         *turn = take_turn(gate, check);
@@ -344,7 +344,7 @@ static struct check *first_paid(struct gate *gate)
 {
     struct check *check;
 
-    TAILQ_FOREACH(check, &gate->checks, entry)
+    for (check = TAILQ_FIRST(&gate->checks); check; check = TAILQ_NEXT(check, entry))
         if (check->has_paid && !check->is_under_way)
             break;
     return check;

@@ -365,7 +365,7 @@ static void shorten_waits(struct listener *listener)
     int64_t latest_ms = clock_ms() + listener->limits.request_timeout_ms;
     struct connection *connection;
 
-    TAILQ_FOREACH(connection, &listener->waiting, entry)
+    for (connection = TAILQ_FIRST(&listener->waiting); connection; connection = TAILQ_NEXT(connection, entry))
         if (connection->deadline_ms > latest_ms)
             connection->deadline_ms = latest_ms;
 }

@@ -458,6 +458,20 @@ class Handshakes(SshCase):
             return False
 
     @needs_ssh
+    def test_who_is_slow_makes_room_for_others(self):
+        daemon = self.daemon = self.start_ssh_daemon(*self.options, "--ssh-handshakes", "8",
+                                                     "--ssh-handshakes-per-address", "4",
+                                                     "--ssh-login-timeout", "100")
+        daemon.known_hosts
+        slow = [connect(daemon.ssh_address, source=f"127.0.0.{2 + number // 4}") for number in range(8)]
+        carrier = self.carry(self.serve(echo).port)
+        self.assertEqual(ask(carrier.address), b"?")
+        slow[0].settimeout(10)
+        self.assertEqual(receive_until_end(slow[0])[:4], b"SSH-")
+        daemon.log_line("ssh-handshakes refused")
+        for each in slow:
+            each.close()
+
     def test_who_is_in_does_not_count(self):
         daemon = self.daemon = self.start_ssh_daemon(*self.options, "--ssh-handshakes-per-address", "1",
                                                      "--ssh-handshakes", "1")
