@@ -11,8 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* libssh opens a window to 1,280,000 bytes when half of it is used up, and takes
- * what comes beyond it; a server that sends so much more is not one to go on with. */
+/* libssh opens a window to 1,280,000 bytes when less than half of that is left, not
+ * counting what it holds, and takes what comes beyond it; a server that sends so much
+ * more is not one to go on with. */
 enum { CHANNEL_BYTES_MAX = 2 * 1024 * 1024 };
 
 static size_t least(size_t a, size_t b)
@@ -77,10 +78,13 @@ static size_t send_to_client(struct stream *stream, const char *bytes, size_t le
     return (size_t)sent;
 }
 
-static void set_buffered(struct stream *stream, size_t bytes)
+/* What waits for the client, of the channel and of what was left over. */
+static void count_waiting(struct stream *stream)
 {
-    stream->carrier->buffered += bytes - stream->buffered;
-    stream->buffered = bytes;
+    size_t waiting = stream->buffered + stream->to_client.count;
+
+    stream->carrier->waiting += waiting - stream->waiting;
+    stream->waiting = waiting;
 }
 
 /* What it does not take is offered again with what comes next; only new bytes are
@@ -97,49 +101,46 @@ int stream_on_data(ssh_session session, ssh_channel channel, void *bytes, uint32
         return (int)length;             /* for nobody */
     if (!stream->client_is_full && !stream->client_broke && !stream->to_client.bytes)
         taken = send_to_client(stream, bytes, allowed(stream, length));
-    set_buffered(stream, length - taken);
+    stream->buffered = length - taken;
+    count_waiting(stream);
     if (stream->buffered > CHANNEL_BYTES_MAX)
         carrier_fail(stream->carrier, "the server sent more than its window allows");
     return (int)taken;
 }
 
-/* Takes bytes out of the channel, which then asks for more. How many, or 0. */
-static size_t take_from_channel(struct stream *stream, size_t most)
+/* Takes all that the channel holds: with each read libssh opens the window again,
+ * whatever it still holds. */
+static bool take_all(struct stream *stream)
 {
-    char *room = carrier_room(stream->carrier);
-    int count;
+    size_t count = stream->buffered;
+    char *bytes = malloc(count);
+    int got = -1;
 
-    if (!room)
-        return 0;
-    count = ssh_channel_read_nonblocking(stream->channel, room,
-                                         (uint32_t)least(least(most, stream->buffered),
-                                                         BUFFER_BYTES), 0);
-    if (count <= 0) {
-        carrier_fail(stream->carrier, "libssh lost what a channel held");
-        return 0;
+    if (bytes)
+        got = ssh_channel_read_nonblocking(stream->channel, bytes, (uint32_t)count, 0);
+    if (got != (int)count) {
+        carrier_fail(stream->carrier, bytes ? "libssh lost what a channel held" : "no memory");
+        free(bytes);
+        return false;
     }
-    set_buffered(stream, stream->buffered - (size_t)count);
-    return (size_t)count;
+    stream->buffered = 0;
+    stream->to_client = (struct leftover){ .bytes = bytes, .count = count };
+    count_waiting(stream);
+    return true;
 }
 
 void stream_deliver_to_client(struct stream *stream)
 {
+    struct leftover *leftover = &stream->to_client;
+
     while (!stream->client_is_full && !stream->client_broke && stream->client >= 0) {
         size_t most = allowed(stream, BUFFER_BYTES);
-        size_t count;
 
-        if (most && stream->to_client.bytes) {
-            took(&stream->to_client,
-                 send_to_client(stream, stream->to_client.bytes + stream->to_client.start,
-                                least(most, stream->to_client.count)));
-        } else if (most && stream->buffered && (count = take_from_channel(stream, most))) {
-            char *room = stream->carrier->room;
-
-            if (!leave_over(&stream->to_client, room, send_to_client(stream, room, count), count))
-                carrier_fail(stream->carrier, "no memory for what a slow client did not take");
-        } else {
+        if (!most || (!leftover->bytes && (!stream->buffered || !take_all(stream))))
             return;
-        }
+        took(leftover, send_to_client(stream, leftover->bytes + leftover->start,
+                                      least(most, leftover->count)));
+        count_waiting(stream);
     }
 }
 
@@ -160,7 +161,7 @@ static bool wants_bytes(const struct stream *stream)
 /* How many the channel took: fewer only while keys are exchanged anew. */
 static size_t write_to_channel(struct stream *stream, const char *bytes, size_t length)
 {
-    int written = ssh_channel_write(stream->channel, bytes, (uint32_t)length);
+    int written = carrier_write(stream->carrier, stream->channel, bytes, length);
 
     if (written >= 0)
         return (size_t)written;
@@ -173,7 +174,8 @@ static void pass_end_to_server(struct stream *stream)
 {
     stream->client_ended = true;
     stream_moved(stream);
-    if (ssh_channel_send_eof(stream->channel) != SSH_OK && !stream->server_closed)
+    /* SSH_AGAIN: it will be sent. */
+    if (ssh_channel_send_eof(stream->channel) == SSH_ERROR && !stream->server_closed)
         carrier_fail(stream->carrier, "the server has gone");
 }
 
@@ -213,11 +215,13 @@ void stream_deliver_to_server(struct stream *stream)
 
 void stream_discard(struct stream *stream)
 {
-    while (stream->buffered && take_from_channel(stream, BUFFER_BYTES))
-        ;
     free(stream->to_client.bytes);
+    stream->to_client = (struct leftover){ 0 };
+    if (stream->buffered && take_all(stream))
+        free(stream->to_client.bytes);
     free(stream->to_server.bytes);
     stream->to_client = stream->to_server = (struct leftover){ 0 };
+    count_waiting(stream);
 }
 
 struct pollfd stream_interest(const struct stream *stream)

@@ -17,7 +17,9 @@ enum {
     PINGS_UNANSWERED_MAX = 5,
     PUMPS_A_TURN = 32,                  /* libssh reads 4 KiB at a time */
     UNSENT_HEARD_BYTES = 256 * 1024,    /* so much may come while it takes no answers */
-    BUFFERED_BYTES_MAX = 64 * 1024 * 1024       /* for slow clients of one carrier */
+    EXCHANGE_MS_MAX = 60000,            /* in which keys are exchanged anew ... */
+    EXCHANGE_HEARD_BYTES = 32 * 1024 * 1024,    /* ... and so much may come meanwhile */
+    WAITING_BYTES_MAX = 64 * 1024 * 1024       /* for slow clients of one carrier */
 };
 
 void carrier_fail(struct carrier *carrier, const char *why)
@@ -35,9 +37,48 @@ char *carrier_room(struct carrier *carrier)
     return carrier->room;
 }
 
+static bool has_unsent(const struct carrier *carrier)
+{
+    return ssh_get_status(carrier->entrant.session) & SSH_WRITE_PENDING;
+}
+
+/* While keys are exchanged anew, libssh takes what is written and keeps it back,
+ * however much, and nothing but its counter of what it has sent tells. */
+static bool keeps_back(const struct carrier *carrier)
+{
+    return carrier->kept_back &&
+           carrier->payload.out_bytes < carrier->kept_back_at + carrier->kept_back;
+}
+
 bool carrier_may_write(const struct carrier *carrier)
 {
-    return !carrier->failure && !(ssh_get_status(carrier->entrant.session) & SSH_WRITE_PENDING);
+    return !carrier->failure && !has_unsent(carrier) && !keeps_back(carrier);
+}
+
+int carrier_write(struct carrier *carrier, ssh_channel channel, const void *bytes, size_t length)
+{
+    uint64_t sent_before = carrier->payload.out_bytes;
+    int written = ssh_channel_write(channel, bytes, (uint32_t)length);
+    uint64_t sent = carrier->payload.out_bytes - sent_before;
+
+    carrier->kept_back = 0;
+    if (written > 0 && sent < (uint64_t)written) {
+        carrier->kept_back = (uint64_t)written - sent;
+        carrier->kept_back_at = carrier->payload.out_bytes;
+        carrier->kept_back_heard = carrier->counter.in_bytes;
+        carrier->kept_back_ms = clock_ms();
+    }
+    return written;
+}
+
+/* SSH_AGAIN: it will be sent; but what was asked for second has not been begun. */
+bool carrier_close_channel(ssh_channel channel)
+{
+    int done = ssh_channel_close(channel);
+
+    if (done == SSH_AGAIN)
+        done = ssh_channel_close(channel);
+    return done != SSH_ERROR;
 }
 
 /* --- what it asks for */
@@ -116,6 +157,20 @@ static int64_t ping_interval_ms(const struct carrier *carrier)
     return clock_earlier(carrier->settings.keepalive_ms, PING_MS_MAX);
 }
 
+/* A server that does not go on with an exchange of keys could have what is kept back
+ * grow without end. */
+static int64_t look_at_exchange(struct carrier *carrier, int64_t now_ms)
+{
+    int64_t until_ms = carrier->kept_back_ms + EXCHANGE_MS_MAX;
+
+    if (!keeps_back(carrier))
+        return INT64_MAX;
+    if (now_ms >= until_ms ||
+        carrier->counter.in_bytes - carrier->kept_back_heard > EXCHANGE_HEARD_BYTES)
+        carrier_fail(carrier, "the server does not go on with an exchange of keys");
+    return until_ms;
+}
+
 static int64_t look_for_life(struct carrier *carrier, int64_t now_ms)
 {
     int64_t interval_ms = ping_interval_ms(carrier);
@@ -158,7 +213,7 @@ static void pump(struct carrier *carrier)
 /* Who takes no answers is heard no more: each could make what waits larger. */
 static short own_events(struct carrier *carrier)
 {
-    if (carrier_may_write(carrier)) {
+    if (!has_unsent(carrier)) {
         carrier->heard_at_flush = carrier->counter.in_bytes;
         return POLLIN;
     }
@@ -190,10 +245,10 @@ static size_t fill_polled(struct carrier *carrier, size_t *first_stream)
     carrier->polled[count++] = (struct pollfd){ .fd = carrier->entrant.socket,
                                                 .events = own_events(carrier) };
     for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry)) {
-        int listener = forward->tunnel->pair.client_listener;
+        bool accepts = forward_accepts(carrier, forward);
 
         carrier->polled[count++] = (struct pollfd){
-            .fd = forward_accepts(carrier, forward) ? listener : -1, .events = POLLIN };
+            .fd = accepts ? forward->tunnel->pair.client_listener : -1, .events = POLLIN };
     }
     *first_stream = count;
     for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = stream_next(stream)) {
@@ -235,7 +290,7 @@ static void move(struct carrier *carrier, size_t count, size_t first_stream)
 static void count_without_tunnel(struct carrier *carrier)
 {
     struct ssh_entrant *entrant = &carrier->entrant;
-    bool has_tunnel = !TAILQ_EMPTY(&carrier->forwards);
+    bool has_tunnel = forwards_have_tunnel(carrier);
 
     if (has_tunnel && entrant->counted)
         ssh_service_uncount(carrier->service, &entrant->counted);
@@ -256,11 +311,13 @@ static int64_t look(struct carrier *carrier)
         next = stream_next(stream);
         stream_look(stream, &look_ms);
     }
-    while (carrier->buffered > BUFFERED_BYTES_MAX && !carrier->failure)
+    while (carrier->waiting > WAITING_BYTES_MAX && !carrier->failure)
         stream_break(streams_fullest(carrier), "too much waits for slow clients");
+    look_ms = clock_earlier(look_ms, forwards_next_ms(carrier));    /* as the streams left it */
+    look_ms = clock_earlier(look_ms, look_at_exchange(carrier, now_ms));
     look_ms = clock_earlier(look_ms, console_look(carrier, now_ms));
     count_without_tunnel(carrier);
-    if (TAILQ_EMPTY(&carrier->forwards)) {
+    if (!forwards_have_tunnel(carrier)) {
         int64_t until_ms = carrier->opened_ms + carrier->settings.attach_timeout_ms;
 
         if (now_ms >= until_ms)
@@ -271,7 +328,7 @@ static int64_t look(struct carrier *carrier)
     }
     if (atomic_load(&carrier->draining)) {
         forwards_stop_listening(carrier);
-        if (!carrier->streams_count)
+        if (!streams_have_client(carrier))
             carrier_fail(carrier, "the proxy is shutting down");
     }
     return look_ms;
@@ -338,7 +395,6 @@ static void *carrier_thread(void *argument)
 {
     struct carrier *carrier = argument;
     char text[NET_ADDRESS_TEXT_BYTES];
-    struct forward *forward;
 
     waker_own(&carrier->waker);
     log_write(LOG_INFO, "%s has logged in by ssh%s%s", log_address(&carrier->entrant.peer, text),
@@ -346,8 +402,7 @@ static void *carrier_thread(void *argument)
     while (!carrier->failure)
         turn(carrier);
     log_end(carrier);
-    while ((forward = TAILQ_FIRST(&carrier->forwards)))
-        forward_end(carrier, forward, NULL);
+    forwards_end(carrier);
     ssh_service_uncount(carrier->service, &carrier->entrant.counted);
     buffer_pool_give(carrier->room);
     ssh_disconnect(carrier->entrant.session);
@@ -402,7 +457,7 @@ static int set_callbacks(struct carrier *carrier)
         .channel_open_request_session_function = console_on_session,
     };
     ssh_callbacks_init(&carrier->server_callbacks);
-    ssh_set_counters(session, &carrier->counter, NULL);
+    ssh_set_counters(session, &carrier->counter, &carrier->payload);
     ssh_set_message_callback(session, on_message, carrier);
     return ssh_set_server_callbacks(session, &carrier->server_callbacks) == SSH_OK ? 0 : -ENOMEM;
 }

@@ -53,13 +53,18 @@ struct carrier {
     struct forwards forwards;
     struct streams streams;
     size_t streams_count;
-    size_t buffered;                    /* bytes in all channels for clients that are slow */
+    size_t waiting;                     /* bytes for clients that are slow */
     struct console console;
     unsigned long clients;              /* that have come, in all: their names */
     const char *failure;                /* why it has to end; NULL: it goes on */
     char host[URI_HOST_BYTES];          /* by which the server called the proxy */
 
     struct ssh_counter_struct counter;  /* bytes of the connection, by libssh */
+    struct ssh_counter_struct payload;  /* bytes in packets that libssh has sent, not kept back */
+    uint64_t kept_back;                 /* bytes that it has taken and not sent, or 0 */
+    uint64_t kept_back_at;              /* payload sent when it was asked to */
+    uint64_t kept_back_heard;           /* bytes received then */
+    int64_t kept_back_ms;
     uint64_t heard_bytes;               /* of them, received at the last look */
     int64_t heard_ms;                   /* when some were received last */
     int64_t ping_ms;                    /* when the next question is due, if it is silent */
@@ -97,11 +102,17 @@ char *carrier_room(struct carrier *carrier);
 /* Whether more may be written: all that was has been sent. */
 bool carrier_may_write(const struct carrier *carrier);
 
+/* As ssh_channel_write. */
+int carrier_write(struct carrier *carrier, ssh_channel channel, const void *bytes, size_t length);
+
+/* Sends an end and a close, or has them sent. false: the session is no good. */
+bool carrier_close_channel(ssh_channel channel);
+
 /* --- ssh_forward: a tunnel that the carrier holds */
 
 struct forward {
     TAILQ_ENTRY(forward) entry;
-    struct tunnel *tunnel;
+    struct tunnel *tunnel;              /* NULL: over; its last streams are being closed */
     char bind[SSH_BIND_BYTES];          /* to the letter, as the request had it */
     uint16_t port;                      /* where clients connect */
     size_t streams;
@@ -131,11 +142,17 @@ bool forward_accepts(const struct carrier *carrier, const struct forward *forwar
 /* Accepts those that wait, as far as they may come. */
 void forward_accept(struct carrier *carrier, struct forward *forward);
 
-/* Ends its streams, then lets the tunnel go, or closes it if why is given; frees it. */
-void forward_end(struct carrier *carrier, struct forward *forward, const char *why);
+/* Ends all, with the connection: frees their streams, and lets their tunnels go. */
+void forwards_end(struct carrier *carrier);
 
 /* Ends what is over, and lets allowances grow. When it has to be looked at again. */
 int64_t forwards_look(struct carrier *carrier, int64_t now_ms);
+
+/* When the next allowance that is used up grows. */
+int64_t forwards_next_ms(const struct carrier *carrier);
+
+/* Whether the carrier holds a tunnel. */
+bool forwards_have_tunnel(const struct carrier *carrier);
 
 /* "tcp://proxy:8463" */
 void forward_address(const struct forward *forward, char text[URI_TEXT_BYTES]);
@@ -164,6 +181,9 @@ void stream_free(struct stream *stream);
 
 struct forward *stream_forward(const struct stream *stream);
 struct stream *stream_next(const struct stream *stream);
+
+/* Whether some client is there still. */
+bool streams_have_client(const struct carrier *carrier);
 
 /* The stream that has most waiting for a slow client. */
 struct stream *streams_fullest(struct carrier *carrier);

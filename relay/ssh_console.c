@@ -104,10 +104,10 @@ static void put(struct carrier *carrier, const char *text)
         length = snprintf(line, sizeof line, "(%lu lines were left out)%s", console->left_out,
                           console->has_terminal ? "\r\n" : "\n");
         console->left_out = 0;
-        ssh_channel_write(console->channel, line, (uint32_t)length);
+        carrier_write(carrier, console->channel, line, (size_t)length);
     }
     length = snprintf(line, sizeof line, "%s%s", text, console->has_terminal ? "\r\n" : "\n");
-    ssh_channel_write(console->channel, line, (uint32_t)length);
+    carrier_write(carrier, console->channel, line, (size_t)length);
 }
 
 void console_print(struct carrier *carrier, const char *format, ...)
@@ -134,7 +134,7 @@ static void announce(struct carrier *carrier)
     struct forward *forward;
 
     for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry)) {
-        if (forward->is_announced || !carrier_may_write(carrier))
+        if (forward->is_announced || !forward->tunnel || !carrier_may_write(carrier))
             continue;
         forward->is_announced = true;
         forward_address(forward, address);
@@ -153,7 +153,8 @@ static void end(struct carrier *carrier, int status, int64_t now_ms)
     console->is_over = true;
     console->leave_ms = now_ms + LEAVE_MS;
     ssh_channel_request_send_exit_status(console->channel, status);
-    ssh_channel_close(console->channel);
+    if (!carrier_close_channel(console->channel))
+        carrier_fail(carrier, "the server has gone");
 }
 
 static void explain(struct carrier *carrier)
@@ -178,7 +179,7 @@ int64_t console_look(struct carrier *carrier, int64_t now_ms)
         end(carrier, 0, now_ms);
         return console->leave_ms;
     }
-    if (!TAILQ_EMPTY(&carrier->forwards))
+    if (forwards_have_tunnel(carrier))
         return INT64_MAX;
     if (now_ms < console->shown_ms + ASK_MS)
         return console->shown_ms + ASK_MS;

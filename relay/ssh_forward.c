@@ -18,6 +18,10 @@ enum {
     ACCEPTS_A_TURN = 16
 };
 
+/* Why a tunnel closes, for the log. */
+static const char lifetime_is_over[] = "its lifetime is over";
+static const char taken_back[] = "its server has taken it back";
+
 /* The proxy has one address for clients, however a server calls it. What names
  * another, or this machine alone where clients come from elsewhere, is not granted. */
 static bool is_own_address(const struct carrier *carrier, const char *bind)
@@ -134,12 +138,13 @@ void forwards_stop_listening(struct carrier *carrier)
     struct forward *forward;
 
     for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry))
-        tunnel_close_listener(&forward->tunnel->pair.client_listener);
+        if (forward->tunnel)
+            tunnel_close_listener(&forward->tunnel->pair.client_listener);
 }
 
 bool forward_accepts(const struct carrier *carrier, const struct forward *forward)
 {
-    return !forward->is_cancelled && !atomic_load(&carrier->draining) &&
+    return forward->tunnel && !forward->is_cancelled && !atomic_load(&carrier->draining) &&
            forward->streams < carrier->limits.streams_per_tunnel &&
            atomic_load(&carrier->service->streams) < carrier->limits.streams &&
            clock_ms() >= forward->accept_again_ms;
@@ -160,38 +165,65 @@ void forward_accept(struct carrier *carrier, struct forward *forward)
     }
 }
 
-void forward_end(struct carrier *carrier, struct forward *forward, const char *why)
+/* What becomes of the streams that have not been closed by the server. */
+static void leave_streams(struct carrier *carrier, struct forward *forward,
+                          void (*leave)(struct stream *))
 {
     struct stream *stream, *next;
 
     for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = next) {
         next = stream_next(stream);
         if (stream_forward(stream) == forward)
-            stream_free(stream);
+            leave(stream);
     }
-    TAILQ_REMOVE(&carrier->forwards, forward, entry);
-    if (why)
-        carried_close(carrier->service->relay, forward->tunnel, why);
-    else
-        carried_let_go(carrier->service->relay, forward->tunnel);
-    free(forward);
 }
 
-/* NULL, or why it is over. */
-static const char *look(struct forward *forward, int64_t now_ms, int64_t *look_ms)
+static void expire(struct stream *stream)
+{
+    stream_break(stream, lifetime_is_over);
+}
+
+/* Closes the tunnel. The forward stays until the server has closed its channels, too,
+ * since libssh takes what comes in them. */
+static void close_tunnel(struct carrier *carrier, struct forward *forward, const char *why)
+{
+    if (forward->streams)
+        leave_streams(carrier, forward, expire);
+    carried_close(carrier->service->relay, forward->tunnel, why);
+    forward->tunnel = NULL;
+    forward->is_cancelled = true;
+}
+
+void forwards_end(struct carrier *carrier)
+{
+    struct forward *forward;
+
+    while ((forward = TAILQ_FIRST(&carrier->forwards))) {
+        leave_streams(carrier, forward, stream_free);
+        if (forward->tunnel && forward->is_cancelled)
+            carried_close(carrier->service->relay, forward->tunnel, taken_back);
+        else if (forward->tunnel)
+            carried_let_go(carrier->service->relay, forward->tunnel);
+        TAILQ_REMOVE(&carrier->forwards, forward, entry);
+        free(forward);
+    }
+}
+
+static void look(struct carrier *carrier, struct forward *forward, int64_t now_ms,
+                 int64_t *look_ms)
 {
     int64_t until_ms = tunnel_until_ms(forward->tunnel);
 
-    if (now_ms >= until_ms)
-        return "its lifetime is over";
-    if (forward->is_cancelled && !forward->streams)
-        return "its server has taken it back";
-    rate_grow(&forward->rate, now_ms);
-    *look_ms = clock_earlier(*look_ms, until_ms);
-    *look_ms = clock_earlier(*look_ms, rate_next_ms(&forward->rate));
-    if (forward->accept_again_ms > now_ms)
-        *look_ms = clock_earlier(*look_ms, forward->accept_again_ms);
-    return NULL;
+    if (now_ms >= until_ms) {
+        close_tunnel(carrier, forward, lifetime_is_over);
+    } else if (forward->is_cancelled && !forward->streams) {
+        close_tunnel(carrier, forward, taken_back);
+    } else {
+        rate_grow(&forward->rate, now_ms);
+        *look_ms = clock_earlier(*look_ms, until_ms);
+        if (forward->accept_again_ms > now_ms)
+            *look_ms = clock_earlier(*look_ms, forward->accept_again_ms);
+    }
 }
 
 int64_t forwards_look(struct carrier *carrier, int64_t now_ms)
@@ -200,13 +232,35 @@ int64_t forwards_look(struct carrier *carrier, int64_t now_ms)
     int64_t look_ms = INT64_MAX;
 
     for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = next) {
-        const char *why = look(forward, now_ms, &look_ms);
-
         next = TAILQ_NEXT(forward, entry);
-        if (why)
-            forward_end(carrier, forward, why);
+        if (forward->tunnel)
+            look(carrier, forward, now_ms, &look_ms);
+        if (!forward->tunnel && !forward->streams) {
+            TAILQ_REMOVE(&carrier->forwards, forward, entry);
+            free(forward);
+        }
     }
     return look_ms;
+}
+
+int64_t forwards_next_ms(const struct carrier *carrier)
+{
+    const struct forward *forward;
+    int64_t next_ms = INT64_MAX;
+
+    for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry))
+        next_ms = clock_earlier(next_ms, rate_next_ms(&forward->rate));
+    return next_ms;
+}
+
+bool forwards_have_tunnel(const struct carrier *carrier)
+{
+    const struct forward *forward;
+
+    for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry))
+        if (forward->tunnel)
+            return true;
+    return false;
 }
 
 void forward_address(const struct forward *forward, char text[URI_TEXT_BYTES])

@@ -66,6 +66,7 @@ static void leave_client(struct stream *stream, void (*close_socket)(int))
         return;
     close_socket(stream->client);
     stream->client = -1;
+    atomic_fetch_sub(&stream->carrier->service->streams, 1);
     stream_discard(stream);
     log_write(LOG_DEBUG, "tunnel %lu: client %lu has gone after %llu bytes from the server, %llu to it",
               (unsigned long)stream->forward->tunnel->id, stream->number,
@@ -78,8 +79,7 @@ static void close_channel(struct stream *stream)
     if (stream->state != STREAM_OPEN)
         return;                         /* one that opens is closed once it is open */
     stream->state = STREAM_CLOSING;
-    stream_moved(stream);               /* the server has time to answer from now on */
-    if (!stream->server_closed && ssh_channel_close(stream->channel) != SSH_OK)
+    if (!carrier_close_channel(stream->channel) && !stream->server_closed)
         carrier_fail(stream->carrier, "the server has gone");
 }
 
@@ -159,7 +159,6 @@ void stream_free(struct stream *stream)
     TAILQ_REMOVE(&carrier->streams, stream, entry);
     carrier->streams_count--;
     stream->forward->streams--;
-    atomic_fetch_sub(&carrier->service->streams, 1);
     ssh_remove_channel_callbacks(stream->channel, &stream->callbacks);
     ssh_channel_free(stream->channel);
     free(stream);
@@ -197,12 +196,12 @@ static const char *look_at_time(struct stream *stream, int64_t *look_ms)
                                                 : INT64_MAX;
     int64_t linger_ms = stream->lingers_since_ms + settings->linger_ms;
 
-    if (stream->state == STREAM_OPENING || stream->state == STREAM_CLOSING) {
-        if (now_ms >= linger_ms)
-            carrier_fail(stream->carrier, "the server did not answer in time");
+    if (stream->state == STREAM_OPENING && now_ms >= linger_ms)
+        return "the server did not answer in time";
+    if (stream->state == STREAM_OPENING)
         *look_ms = clock_earlier(*look_ms, linger_ms);
+    if (stream->state != STREAM_OPEN)
         return NULL;
-    }
     if (now_ms >= idle_ms)
         return "idle for too long";
     *look_ms = clock_earlier(*look_ms, idle_ms);
@@ -255,10 +254,21 @@ bool stream_look(struct stream *stream, int64_t *look_ms)
         stream_free(stream);
         return false;
     }
-    why = look_at_time(stream, look_ms);
+    /* Without a client, it waits for the server alone, which may take its time. */
+    why = stream->client < 0 ? NULL : look_at_time(stream, look_ms);
     if (why)
         stream_break(stream, why);
     return true;
+}
+
+bool streams_have_client(const struct carrier *carrier)
+{
+    const struct stream *stream;
+
+    for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = TAILQ_NEXT(stream, entry))
+        if (stream->client >= 0)
+            return true;
+    return false;
 }
 
 struct stream *streams_fullest(struct carrier *carrier)
@@ -267,7 +277,7 @@ struct stream *streams_fullest(struct carrier *carrier)
     struct stream *stream;
 
     for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = TAILQ_NEXT(stream, entry))
-        if (stream->buffered > fullest->buffered)
+        if (stream->waiting > fullest->waiting)
             fullest = stream;
     return fullest;
 }

@@ -30,6 +30,7 @@ struct stream {
 
     struct leftover to_server, to_client;
     size_t buffered;                    /* in the channel, for the client */
+    size_t waiting;                     /* for the client in all, as the carrier counts it */
     bool client_is_full;                /* it took less than there was; poll will tell */
     bool client_ended, client_broke;
     bool hung_up;                       /* poll has said that the client is through, both ways */

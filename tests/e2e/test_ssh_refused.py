@@ -135,7 +135,7 @@ class BindAddresses(RefusedCase):
         for bind in ("127.0.0.2", "192.0.2.1", "[::1]", "example.org", "10.0.0.1", "localhost.example.org"):
             with self.subTest(bind=bind):
                 self.assert_fails(("-N",), FORWARD_FAILED, targets=(f"{bind}:0:127.0.0.1:9",))
-        self.assertEqual(self.daemon.ports.listening(), [])
+        wait_until(lambda: not self.daemon.ports.listening(), "nothing was opened")
 
     @needs_paramiko
     def test_what_is_no_address_at_all(self):
@@ -153,7 +153,7 @@ class BindAddresses(RefusedCase):
                 since = len(self.daemon.errors())
                 self.assert_fails(("-N",), f"{FORWARD_FAILED} {port}", targets=(f"{port}:127.0.0.1:9",))
                 self.daemon.log_line(rf"\b{port}\b", since)
-        self.assertEqual(self.daemon.ports.listening(), [])
+        wait_until(lambda: not self.daemon.ports.listening(), "nothing was opened")
 
     def test_a_refused_forward_leaves_the_others_of_its_connection(self):
         service = self.serve(echo)
@@ -579,7 +579,7 @@ class Garbage(SshDaemonCase):
             with self.subTest(payload=payload[:20]):
                 self.say(b"SSH-2.0-x\r\n" + self.packet(payload) + self.packet(forward))
         self.assert_lives()
-        self.assertEqual(self.daemon.ports.listening(), [])
+        wait_until(lambda: not self.daemon.ports.listening(), "nothing was opened")
 
     def test_offers_of_keys_that_make_no_sense(self):
         chance = random.Random(1)
