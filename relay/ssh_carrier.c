@@ -55,11 +55,17 @@ bool carrier_may_write(const struct carrier *carrier)
     return !carrier->failure && !has_unsent(carrier) && !keeps_back(carrier);
 }
 
+/* libssh counts while it writes. */
+static uint64_t payload_sent(const struct carrier *carrier)
+{
+    return carrier->payload.out_bytes;
+}
+
 int carrier_write(struct carrier *carrier, ssh_channel channel, const void *bytes, size_t length)
 {
-    uint64_t sent_before = carrier->payload.out_bytes;
+    uint64_t sent_before = payload_sent(carrier);
     int written = ssh_channel_write(channel, bytes, (uint32_t)length);
-    uint64_t sent = carrier->payload.out_bytes - sent_before;
+    uint64_t sent = payload_sent(carrier) - sent_before;
 
     carrier->kept_back = 0;
     if (written > 0 && sent < (uint64_t)written) {

@@ -166,7 +166,7 @@ void forward_accept(struct carrier *carrier, struct forward *forward)
 }
 
 /* What becomes of the streams that have not been closed by the server. */
-static void leave_streams(struct carrier *carrier, struct forward *forward,
+static void leave_streams(struct carrier *carrier, const struct forward *forward,
                           void (*leave)(struct stream *))
 {
     struct stream *stream, *next;
