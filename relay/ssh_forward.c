@@ -194,36 +194,39 @@ static void close_tunnel(struct carrier *carrier, struct forward *forward, const
     forward->is_cancelled = true;
 }
 
+static void end_one(struct carrier *carrier, struct forward *forward)
+{
+    leave_streams(carrier, forward, stream_free);
+    if (forward->tunnel && forward->is_cancelled)
+        carried_close(carrier->service->relay, forward->tunnel, taken_back);
+    else if (forward->tunnel)
+        carried_let_go(carrier->service->relay, forward->tunnel);
+    TAILQ_REMOVE(&carrier->forwards, forward, entry);
+    free(forward);
+}
+
 void forwards_end(struct carrier *carrier)
 {
     struct forward *forward;
 
-    while ((forward = TAILQ_FIRST(&carrier->forwards))) {
-        leave_streams(carrier, forward, stream_free);
-        if (forward->tunnel && forward->is_cancelled)
-            carried_close(carrier->service->relay, forward->tunnel, taken_back);
-        else if (forward->tunnel)
-            carried_let_go(carrier->service->relay, forward->tunnel);
-        TAILQ_REMOVE(&carrier->forwards, forward, entry);
-        free(forward);
-    }
+    while ((forward = TAILQ_FIRST(&carrier->forwards)))
+        end_one(carrier, forward);
 }
 
-static void look(struct carrier *carrier, struct forward *forward, int64_t now_ms,
-                 int64_t *look_ms)
+/* NULL, or why its tunnel is over. */
+static const char *look(struct forward *forward, int64_t now_ms, int64_t *look_ms)
 {
     int64_t until_ms = tunnel_until_ms(forward->tunnel);
 
-    if (now_ms >= until_ms) {
-        close_tunnel(carrier, forward, lifetime_is_over);
-    } else if (forward->is_cancelled && !forward->streams) {
-        close_tunnel(carrier, forward, taken_back);
-    } else {
-        rate_grow(&forward->rate, now_ms);
-        *look_ms = clock_earlier(*look_ms, until_ms);
-        if (forward->accept_again_ms > now_ms)
-            *look_ms = clock_earlier(*look_ms, forward->accept_again_ms);
-    }
+    if (now_ms >= until_ms)
+        return lifetime_is_over;
+    if (forward->is_cancelled && !forward->streams)
+        return taken_back;
+    rate_grow(&forward->rate, now_ms);
+    *look_ms = clock_earlier(*look_ms, until_ms);
+    if (forward->accept_again_ms > now_ms)
+        *look_ms = clock_earlier(*look_ms, forward->accept_again_ms);
+    return NULL;
 }
 
 int64_t forwards_look(struct carrier *carrier, int64_t now_ms)
@@ -232,9 +235,11 @@ int64_t forwards_look(struct carrier *carrier, int64_t now_ms)
     int64_t look_ms = INT64_MAX;
 
     for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = next) {
+        const char *why = forward->tunnel ? look(forward, now_ms, &look_ms) : NULL;
+
         next = TAILQ_NEXT(forward, entry);
-        if (forward->tunnel)
-            look(carrier, forward, now_ms, &look_ms);
+        if (why)
+            close_tunnel(carrier, forward, why);
         if (!forward->tunnel && !forward->streams) {
             TAILQ_REMOVE(&carrier->forwards, forward, entry);
             free(forward);

@@ -44,8 +44,8 @@
  *                        leave carrier_thread start_thread carrier_start
  *                        carrier_drain carrier_ask_to_end carrier_bury
  *   relay/ssh_forward.c  hold_or_open forward_open forward_cancel
- *                        forwards_stop_listening forward_end look=forward_look
- *                        forwards_look
+ *                        forwards_stop_listening close_tunnel end_one forwards_end
+ *                        look=forward_look forwards_look
  *   rpc/rpc_server.c     rpc_server_stop
  *   server/main.c        drain serve
  *
@@ -692,19 +692,36 @@ inline forwards_stop_listening(carrier)
     tunnel = NONE
 }
 
-inline forward_end(carrier, tunnel, why)
+inline close_tunnel(carrier, tunnel)
 {
     d_step {
         touch_own(carrier, tunnel);
         forward[tunnel] = false;
         is_cancelled[tunnel] = false
     };
-    if
-    :: why -> carried_close(tunnel)
-    :: else -> carried_let_go(carrier, tunnel)
-    fi;
+    carried_close(tunnel);
     tunnel = NONE
 }
+
+/* One tunnel of those that the connection ends with. */
+inline end_one(carrier, tunnel)
+{
+    bool was_cancelled;
+
+    d_step {
+        touch_own(carrier, tunnel);
+        was_cancelled = is_cancelled[tunnel];
+        forward[tunnel] = false;
+        is_cancelled[tunnel] = false
+    };
+    if
+    :: was_cancelled -> carried_close(tunnel)
+    :: else -> carried_let_go(carrier, tunnel)
+    fi;
+    tunnel = NONE;
+    was_cancelled = false
+}
+
 
 /* Whether it may be over: one that was taken back may have streams still. */
 #define forward_look(tunnel) (forward[tunnel] && (has_lifetime || is_cancelled[tunnel]))
@@ -713,9 +730,9 @@ inline forwards_look(carrier)
 {
 #if defined(CANCELS) || defined(LIFETIME)
     do
-    :: d_step { forward_look(0) -> tunnel = 0 }; forward_end(carrier, tunnel, true)
+    :: d_step { forward_look(0) -> tunnel = 0 }; close_tunnel(carrier, tunnel)
 #if TUNNELS > 1
-    :: d_step { forward_look(1) -> tunnel = 1 }; forward_end(carrier, tunnel, true)
+    :: d_step { forward_look(1) -> tunnel = 1 }; close_tunnel(carrier, tunnel)
 #endif
     :: may_have_streams || !(forward_look(0) || forward_look(TUNNELS - 1)) -> break
     od
@@ -817,6 +834,17 @@ inline leave(carrier)
     }
 }
 
+inline forwards_end(carrier)
+{
+    do
+    :: d_step { forward[0] -> tunnel = 0 }; end_one(carrier, tunnel)
+#if TUNNELS > 1
+    :: d_step { forward[1] -> tunnel = 1 }; end_one(carrier, tunnel)
+#endif
+    :: else -> break
+    od
+}
+
 proctype carrier_thread(byte carrier; bool token)
 {
     bool has_failed, err;
@@ -828,13 +856,7 @@ proctype carrier_thread(byte carrier; bool token)
     :: !has_failed -> carrier_turn(carrier, token)
     :: else -> break
     od;
-    do
-    :: d_step { forward[0] -> tunnel = 0 }; forward_end(carrier, tunnel, false)
-#if TUNNELS > 1
-    :: d_step { forward[1] -> tunnel = 1 }; forward_end(carrier, tunnel, false)
-#endif
-    :: else -> break
-    od;
+    forwards_end(carrier);
     atomic { assert(has_stack[carrier]); leave(carrier) };
     atomic { assert(has_stack[carrier]); thread[carrier] = OVER }
 }
