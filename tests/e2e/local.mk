@@ -29,7 +29,8 @@ ssh_tests = \
 	tests/e2e/test_ssh.py \
 	tests/e2e/test_ssh_hostile.py \
 	tests/e2e/test_ssh_life.py \
-	tests/e2e/test_ssh_refused.py
+	tests/e2e/test_ssh_refused.py \
+	tests/e2e/test_ssh_slow.py
 ssh_fault_tests = tests/e2e/test_ssh_faults.py
 if WITH_SSH
 TESTS += $(ssh_tests)

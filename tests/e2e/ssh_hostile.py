@@ -352,6 +352,24 @@ def closes_unanswered(transport):
     _until_closed()
 
 
+def closes_unanswered_and_more_sent(transport, megabytes):
+    """Goes on sending to its client when the proxy has closed that channel, says when
+    that was, and has another address meanwhile."""
+    closed = threading.Event()
+    transport._channel_handler_table = {**transport._channel_handler_table,
+                                        MSG_CHANNEL_CLOSE: lambda *_: closed.set()}
+    channel = _first_channel(transport)
+    if not closed.wait(ssh_peer.WAIT_S):
+        raise AssertionError("the channel was not closed")
+    say("closed")
+    _address(transport)
+    with contextlib.suppress(*THROWN_OUT):
+        for _ in range(int(megabytes) << 5):
+            _send(transport, MSG_CHANNEL_DATA, channel.remote_chanid, b"x" * 32768)
+    say("sent" if transport.is_active() else "thrown out")
+    _until_closed()
+
+
 def opens_unanswered(transport):
     """Never says whether it takes a client."""
     transport._handler_table = _heedless(transport._handler_table, MSG_CHANNEL_OPEN)

@@ -1,0 +1,377 @@
+#!/usr/bin/python3 -B
+"""What is slow, stuck or without an answer behind ssh costs nobody but itself."""
+
+import contextlib
+import socket
+import threading
+import time
+import unittest
+
+import harness
+import ssh_harness
+from harness import (Pattern, how_it_ended, in_thread, receive_exactly, receive_until_end, reset,
+                     wait_until)
+from ssh_harness import PARAMIKO, SSH, Hostile, Paramiko, Ssh, SshCase, ask, check_pattern, discard, echo, source
+
+needs_ssh = unittest.skipUnless(SSH and ssh_harness.KEYSCAN, "ssh is not installed")
+needs_paramiko = unittest.skipUnless(PARAMIKO and SSH and ssh_harness.KEYSCAN,
+                                     "paramiko and ssh are not installed")
+LINGER_S = 2
+
+
+def fill(client):
+    """Sends until nothing was taken for a second."""
+    client.settimeout(1)
+    with contextlib.suppress(TimeoutError):
+        for _ in range(1000):
+            client.sendall(bytes(65536))
+        raise AssertionError("it all was taken")
+    client.settimeout(harness.WAIT_S)
+
+
+def echo_all(service):
+    """To whoever has come, and comes."""
+    def serve(connection):
+        with connection, contextlib.suppress(OSError):
+            echo(connection)
+    with contextlib.suppress(OSError):
+        while True:
+            in_thread(serve, service.accept())
+
+
+class SlowCase(SshCase):
+    """With a daemon for each test, which must be as it was when the test is done."""
+
+    options = ()
+
+    def setUp(self):
+        self.daemon = self.start_ssh_daemon("--drain", "1", "--reserve", "0", "--attach-timeout", "10",
+                                            *self.options)
+        self.addCleanup(self.daemon.stop)       # when all who came have been ended
+
+    @contextlib.contextmanager
+    def bystander(self, address, within_s=5):
+        """Somebody who is answered, each time soon, while the block runs, and who is
+        still on the same connection after it. One more comes now and then."""
+        talking = threading.Event()
+        client = self.connect(address)
+        client.settimeout(within_s)
+
+        def talk():
+            number = 0
+            while not talking.wait(0.05):
+                question = b"%08d" % number
+                client.sendall(question)
+                self.assertEqual(receive_exactly(client, len(question)), question)
+                if number % 10 == 0:
+                    self.assertEqual(ask(address, question), question)
+                number += 1
+            return number
+
+        beside = in_thread(talk)
+        try:
+            yield
+        finally:
+            talking.set()
+        self.assertGreater(beside.result(), 0)
+        self.assertEqual(self.echo_of(client, b"the last word"), b"the last word")
+
+    @staticmethod
+    def echo_of(client, question):
+        client.sendall(question)
+        return receive_exactly(client, len(question))
+
+
+@needs_ssh
+class SlowClients(SlowCase):
+    AMOUNT = 8 << 20
+
+    def slow_client(self, address):
+        """As over a real line: small segments, and no room for much."""
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.addCleanup(client.close)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
+        client.settimeout(harness.WAIT_S)
+        client.connect(address)
+        return client
+
+    @staticmethod
+    def read_with_pauses(client, seed, amount):
+        """At 4 MiB a second or less, and now and then not at all."""
+        pattern = Pattern(seed)
+        next_pause = amount // 8
+        while piece := client.recv(32768):
+            pattern.check(piece)
+            time.sleep(len(piece) / (4 << 20))
+            if pattern.position >= next_pause:
+                next_pause += amount // 8
+                time.sleep(0.25)
+        if pattern.position != amount:
+            raise AssertionError(f"the stream ended {amount - pattern.position} bytes early")
+
+    def test_a_client_slower_than_its_server_loses_nothing_and_holds_up_nobody(self):
+        pushing, echoing = self.carry(self.serve(source(1, self.AMOUNT)).port, self.serve(echo).port).addresses
+        client = self.slow_client(pushing)
+        with self.bystander(echoing):
+            self.read_with_pauses(client, 1, self.AMOUNT)
+        client.close()
+
+    def test_several_slow_clients_lose_nothing_and_hold_up_nobody(self):
+        amount = 6 << 20
+        pushing, echoing = self.carry(self.serve(source(1, amount)).port, self.serve(echo).port).addresses
+        with self.bystander(echoing):
+            for reading in [in_thread(self.read_with_pauses, self.slow_client(pushing), 1, amount)
+                            for _ in range(4)]:
+                reading.result()
+
+
+@needs_ssh
+class Rate(SlowCase):
+    RATE = 1_000_000
+    options = ("--rate", str(RATE))
+
+    def test_at_a_limited_rate_all_arrives_in_the_time_that_it_takes_and_steadily(self):
+        amount = 3 * self.RATE
+        # Nobody else is there whose bytes could wake the carrier.
+        client = self.connect(self.carry(self.serve(source(1, amount)).port).address)
+        client.settimeout(5)
+        pattern, gaps_s = Pattern(1), []
+        began = last = time.monotonic()
+        while piece := client.recv(65536):
+            pattern.check(piece)
+            now = time.monotonic()
+            gaps_s.append(now - last)
+            last = now
+        self.assertEqual(pattern.position, amount)
+        self.assertLess(max(gaps_s), 1)
+        self.assertGreater(last - began, (amount - 1.5 * self.RATE) / self.RATE)     # some of it is credit
+        self.assertLess(last - began, amount / self.RATE + 2)
+
+    def test_at_a_limited_rate_a_tunnel_s_bulk_holds_up_no_other_tunnel(self):
+        amount = 2 * self.RATE
+        pushing, echoing = self.carry(self.serve(source(1, amount)).port, self.serve(echo).port).addresses
+        with self.bystander(echoing):
+            check_pattern(self.connect(pushing), 1, amount)
+
+    def test_at_a_limited_rate_a_client_s_bytes_arrive_in_the_time_that_it_takes(self):
+        amount = 3 * self.RATE
+        client = self.connect(self.carry(self.serve(discard).port).address)
+        began = time.monotonic()
+        client.sendall(bytes(amount))
+        client.shutdown(socket.SHUT_WR)
+        self.assertEqual(receive_until_end(client), b"%d" % amount)
+        self.assertLess(time.monotonic() - began, amount / self.RATE + 2)
+
+
+class SlowLine:
+    """Leads to an address and lets what comes back from it through at a rate."""
+
+    def __init__(self, goal, bytes_a_second):
+        self._goal, self._rate = goal, bytes_a_second
+        self._listener = harness.listen()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        self.port = self._listener.getsockname()[1]
+        self._ends = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            near, _ = self._listener.accept()
+            far = socket.socket()
+            self._ends += [near, far]
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            far.connect(self._goal)
+            threading.Thread(target=self._pump, args=(near, far, 0), daemon=True).start()
+            self._pump(far, near, self._rate)
+
+    def _pump(self, whence, to, rate):
+        with contextlib.suppress(OSError):
+            while piece := whence.recv(16384):
+                to.sendall(piece)
+                if rate:
+                    time.sleep(len(piece) / rate)
+        for end in (whence, to):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        for end in (self._listener, *self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@needs_ssh
+class SaturatedUplink(SlowCase):
+    """More goes to the servers than the connection takes."""
+
+    AMOUNT = 6 << 20
+
+    def upload(self, client, amount):
+        client.sendall(bytes(amount))
+        client.shutdown(socket.SHUT_WR)
+        self.assertEqual(receive_until_end(client), b"%d" % amount)
+
+    def amid_a_frozen_ssh(self, what):
+        """Does this to an idle client's connection, and to that of one that was sending,
+        while ssh stands still and its connection is full. Returns the idle one's server."""
+        taking, idling, echoing = self.serve(discard), self.serve(), self.serve(echo)
+        carrier = self.carry(taking.port, idling.port, echoing.port)
+        to_taking, to_idling, to_echoing = carrier.addresses
+        idle, server = self.both(to_idling, idling)
+        pushers = [self.connect(to_taking) for _ in range(6)]
+        bystander = self.connect(to_echoing)
+        self.assertEqual(self.echo_of(bystander, b"before"), b"before")
+        wait_until(lambda: taking.served == len(pushers), "all are served")
+        carrier.freeze()
+        uploads = [in_thread(self.upload, client, self.AMOUNT) for client in pushers[1:]]
+        fill(pushers[0])
+        for each in uploads:
+            self.assertTrue(each.is_alive(), "the connection took it all")
+        what(idle, pushers[0])
+        time.sleep(0.5)
+        carrier.thaw()
+        self.assertEqual(self.echo_of(bystander, b"after"), b"after")
+        self.assertEqual(ask(to_echoing), b"?")
+        for each in uploads:
+            each.result(harness.WAIT_S)
+        return server
+
+    def test_on_a_saturated_uplink_a_client_s_end_ends_its_stream_alone(self):
+        server = self.amid_a_frozen_ssh(lambda idle, _: idle.shutdown(socket.SHUT_WR))
+        self.assertEqual(receive_until_end(server), b"")
+
+    def test_on_a_saturated_uplink_a_client_s_reset_ends_its_stream_alone(self):
+        how_it_ended(self.amid_a_frozen_ssh(lambda idle, _: reset(idle)))
+
+    def test_on_a_saturated_uplink_a_sending_client_s_reset_ends_its_stream_alone(self):
+        server = self.amid_a_frozen_ssh(lambda _, sending: reset(sending))
+        server.settimeout(1)
+        with self.assertRaises(TimeoutError):
+            server.recv(1)
+
+    def carry_slowly(self, *targets):
+        """The addresses, behind a line that lets 4 MiB a second through to the servers."""
+        line = SlowLine(self.daemon.ssh_address, 4 << 20)
+        self.addCleanup(line.close)
+        host = f"[{self.daemon.ssh_host}]:{self.daemon.ssh_port}"
+        return self.carry(*targets, options=(f"Port={line.port}", f"HostKeyAlias={host}")).addresses
+
+    def begin_uploads(self, address):
+        return [in_thread(self.upload, self.connect(address), 2 << 20) for _ in range(6)]
+
+    def test_behind_a_slow_line_clients_ends_end_their_streams_alone(self):
+        to_taking, to_echoing = self.carry_slowly(self.serve(discard).port, self.serve(echo).port)
+        clients = [self.connect(to_echoing) for _ in range(20)]
+        for client in clients:
+            self.assertEqual(self.echo_of(client, b"before"), b"before")
+        uploads = self.begin_uploads(to_taking)
+        for client in clients:
+            time.sleep(0.1)
+            client.shutdown(socket.SHUT_WR)
+        for client in clients:
+            self.assertEqual(receive_until_end(client), b"")
+        for each in uploads:
+            each.result(harness.WAIT_S)
+
+    def test_behind_a_slow_line_small_requests_and_bulk_all_come_to_their_end(self):
+        to_taking, to_answering = self.carry_slowly(self.serve(discard).port,
+                                                    self.serve(ssh_harness.web(b"x" * 2000)).port)
+
+        def get():
+            for number in range(8):
+                with harness.connect(to_answering) as client:
+                    client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    self.assertTrue(receive_exactly(client, 2000).startswith(b"HTTP/1.1 200"))
+                    if number % 3 == 0:
+                        reset(client)
+                    elif number % 3 == 1:
+                        client.shutdown(socket.SHUT_WR)
+                        receive_until_end(client)
+                time.sleep(0.1)
+
+        uploads = self.begin_uploads(to_taking)
+        for each in [in_thread(get) for _ in range(3)] + uploads:
+            each.result(harness.WAIT_S)
+
+
+@needs_ssh
+class NoAnswer(SlowCase):
+    """A channel about which the ssh on the other side says nothing, for its service does not."""
+
+    options = ("--linger", str(LINGER_S))
+
+    def test_a_service_whose_queue_is_full_costs_its_own_clients_alone(self):
+        full, second = self.serve(backlog=1), self.serve(echo)
+        to_full, echoing = self.carry(full.port, second.port).addresses
+        first = self.connect(to_full)
+        time.sleep(0.25)
+        waiting = [self.connect(to_full) for _ in range(5)]
+        with self.bystander(echoing):
+            time.sleep(2 * LINGER_S)
+        in_thread(echo_all, full)
+        self.assertEqual(self.echo_of(first, b"waited"), b"waited")
+        self.assertEqual(ask(to_full), b"?")
+        for client in waiting:
+            client.close()
+
+    def test_a_service_that_takes_nothing_costs_its_own_client_alone_when_that_resets(self):
+        stuck, second = self.serve(receive_buffer=65536), self.serve(echo)
+        to_stuck, echoing = self.carry(stuck.port, second.port).addresses
+        client, _server = self.both(to_stuck, stuck, send_buffer=65536)
+        other, others_server = self.both(to_stuck, stuck)
+        fill(client)
+        with self.bystander(echoing):
+            reset(client)
+            time.sleep(2 * LINGER_S)
+        other.sendall(b"as before")
+        self.assertEqual(receive_exactly(others_server, 9), b"as before")
+        self.both(to_stuck, stuck)
+
+
+@needs_paramiko
+class Lifetime(SlowCase):
+    LIFETIME_S = 3
+    MOST_KIB = 24 << 10
+    options = ("--lifetime", str(LIFETIME_S))
+
+    def test_an_ssh_that_sends_on_after_its_tunnel_s_lifetime_takes_no_memory(self):
+        before_kib = self.daemon.resident_kib()
+        hostile = self.begin(Hostile, "closes_unanswered_and_more_sent", 96)
+        port = int(hostile.expect(r"allocated (\d+)")[1])
+        client = self.connect((self.daemon.host, port))
+        hostile.expect("closed")
+        self.assertEqual(how_it_ended(client), "reset")
+        wait_until(lambda: port not in self.daemon.ports.listening(), "the pair is back")
+        hostile.expect(r"allocated (\d+)")
+        self.assertRegex(hostile.line(), "sent|thrown out")
+        hostile.expect("done")
+        self.assert_no_more_memory(before_kib, self.MOST_KIB)
+        self.assert_serves()
+        hostile.finish()
+
+
+@needs_paramiko
+class Cancelled(SlowCase):
+    options = ("--reserve", "3")
+
+    def test_a_forward_that_was_cancelled_amid_a_client_does_not_come_back_deaf(self):
+        service = self.serve(echo)
+        carrier = self.carry(service.port, kind=Paramiko, login="joe")
+        address = carrier.address
+        client = self.connect(address)
+        self.assertEqual(self.echo_of(client, b"before"), b"before")
+        carrier.tell("cancel", address[1])
+        carrier.expect("cancelled")
+        wait_until(lambda: address[1] not in self.daemon.ports.listening(), "nobody listens there")
+        self.assertEqual(self.echo_of(client, b"amid"), b"amid")
+        carrier.kill()
+        how_it_ended(client)
+        for _ in range(2):
+            again = self.carry(service.port, kind=Ssh, login="joe")
+            self.assertEqual(ask(again.address), b"?")
+
+
+if __name__ == "__main__":
+    harness.main()
