@@ -15,7 +15,8 @@ enum {
     STACK_BYTES = THREAD_STACK_BYTES < 256 * 1024 ? 256 * 1024 : THREAD_STACK_BYTES,
     PING_MS_MAX = 12000,                /* a dead server is noticed within a minute */
     PINGS_UNANSWERED_MAX = 5,
-    PUMPS_A_TURN = 32,                  /* libssh reads 4 KiB at a time */
+    READ_BYTES = 4096,                  /* what libssh reads at a time */
+    PUMPS_A_TURN = 32,
     UNSENT_HEARD_BYTES = 256 * 1024,    /* so much may come while it takes no answers */
     EXCHANGE_MS_MAX = 60000,            /* in which keys are exchanged anew ... */
     EXCHANGE_HEARD_BYTES = 32 * 1024 * 1024,    /* ... and so much may come meanwhile */
@@ -211,8 +212,8 @@ static void pump(struct carrier *carrier)
         if (ssh_event_dopoll(carrier->entrant.event, 0) == SSH_ERROR ||
             ssh_get_status(carrier->entrant.session) & (SSH_CLOSED | SSH_CLOSED_ERROR))
             carrier_fail(carrier, "the server has gone");
-        if (carrier->counter.in_bytes == heard)
-            return;
+        if (carrier->counter.in_bytes - heard < READ_BYTES)
+            return;                     /* it has read all there was */
     }
 }
 
