@@ -331,7 +331,8 @@ class WhoGetsIn(SshCase):
         carrier.leave()
         daemon.stop()
 
-    def test_a_wrong_key_and_no_key(self):
+    def daemon_with_a_key(self):
+        """It, the key that it lets in, one that it does not, and the first one's public half."""
         folder = self.temporary_folder()
         (right, line), (wrong, _) = make_key(folder, "right"), make_key(folder, "wrong")
         path = os.path.join(folder, "authorized_keys")
@@ -339,6 +340,10 @@ class WhoGetsIn(SshCase):
             file.write(line)
         os.chmod(path, 0o600)
         daemon = self.start_ssh_daemon("--drain", "1", "--reserve", "1", "--ssh-authorized-keys", path)
+        return daemon, right, wrong, line.split()[1]
+
+    def test_a_wrong_key_and_no_key(self):
+        daemon, right, wrong, _ = self.daemon_with_a_key()
         self.refused(daemon, identity=wrong)
         self.refused(daemon)
         token = Token(daemon)
@@ -354,19 +359,13 @@ class WhoGetsIn(SshCase):
     @unittest.skipUnless(PARAMIKO, "paramiko is not installed")
     def test_a_key_without_its_secret_half(self):
         """Whoever knows only the public key can ask, and may not be let in."""
-        folder = self.temporary_folder()
-        (right, line), (wrong, _) = make_key(folder, "right"), make_key(folder, "wrong")
-        path = os.path.join(folder, "authorized_keys")
-        with open(path, "w", encoding="ascii") as file:
-            file.write(line)
-        os.chmod(path, 0o600)
-        daemon = self.start_ssh_daemon("--drain", "1", "--reserve", "1", "--ssh-authorized-keys", path)
+        daemon, right, wrong, public = self.daemon_with_a_key()
         for what, key in (("question", wrong), ("no signature", wrong), ("wrong signature", wrong),
                           ("signature of another user", right), ("question, then a service", wrong),
                           ("another algorithm", wrong), ("right signature", right)):
             with self.subTest(what=what):
                 done = run([PARAMIKO, "-B", os.path.join(harness.HERE, "ssh_forger.py"), daemon.ssh_host,
-                            str(daemon.ssh_port), key, line.split()[1], what])
+                            str(daemon.ssh_port), key, public, what])
                 due = "let in" if what == "right signature" else "not let in"
                 self.assertEqual(done.stdout.strip(), due, done.stderr)
         daemon.expect_rest()
