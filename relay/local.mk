@@ -38,6 +38,7 @@ relay_librelay_la_SOURCES += \
 	relay/ssh_forward.c \
 	relay/ssh_host_key.c relay/ssh_host_key.h \
 	relay/ssh_keys.c relay/ssh_keys.h \
+	relay/ssh_liveness.c \
 	relay/ssh_login.c \
 	relay/ssh_private.h \
 	relay/ssh_service.c \

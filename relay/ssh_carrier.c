@@ -13,13 +13,9 @@
 
 enum {
     STACK_BYTES = THREAD_STACK_BYTES < 256 * 1024 ? 256 * 1024 : THREAD_STACK_BYTES,
-    PING_MS_MAX = 12000,                /* a dead server is noticed within a minute */
-    PINGS_UNANSWERED_MAX = 5,
     READ_BYTES = 4096,                  /* what libssh reads at a time */
     PUMPS_A_TURN = 32,
     UNSENT_HEARD_BYTES = 256 * 1024,    /* so much may come while it takes no answers */
-    EXCHANGE_MS_MAX = 60000,            /* in which keys are exchanged anew ... */
-    EXCHANGE_HEARD_BYTES = 32 * 1024 * 1024,    /* ... and so much may come meanwhile */
     WAITING_BYTES_MAX = 64 * 1024 * 1024       /* for slow clients of one carrier */
 };
 
@@ -43,9 +39,8 @@ static bool has_unsent(const struct carrier *carrier)
     return ssh_get_status(carrier->entrant.session) & SSH_WRITE_PENDING;
 }
 
-/* While keys are exchanged anew, libssh takes what is written and keeps it back,
- * however much, and nothing but its counter of what it has sent tells. */
-static bool keeps_back(const struct carrier *carrier)
+/* Nothing but libssh's counter of what it has sent tells. */
+bool carrier_keeps_back(const struct carrier *carrier)
 {
     return carrier->kept_back &&
            carrier->payload.out_bytes < carrier->kept_back_at + carrier->kept_back;
@@ -53,7 +48,7 @@ static bool keeps_back(const struct carrier *carrier)
 
 bool carrier_may_write(const struct carrier *carrier)
 {
-    return !carrier->failure && !has_unsent(carrier) && !keeps_back(carrier);
+    return !carrier->failure && !has_unsent(carrier) && !carrier_keeps_back(carrier);
 }
 
 /* libssh counts while it writes. */
@@ -147,58 +142,6 @@ static int on_message(ssh_session session, ssh_message message, void *context)
         }
     }
     return 1;
-}
-
-/* --- whether it is still there */
-
-/* A question whose answer is always no: to take back a forward of the server's,
- * which has none. libssh's keepalive asks for no answer, and so proves nothing of a
- * server that stands still. */
-static void ping(struct carrier *carrier)
-{
-    carrier->is_pinged = ssh_channel_cancel_forward(carrier->entrant.session, "", 0) == SSH_AGAIN;
-}
-
-static int64_t ping_interval_ms(const struct carrier *carrier)
-{
-    return clock_earlier(carrier->settings.keepalive_ms, PING_MS_MAX);
-}
-
-/* A server that does not go on with an exchange of keys could have what is kept back
- * grow without end. */
-static int64_t look_at_exchange(struct carrier *carrier, int64_t now_ms)
-{
-    int64_t until_ms = carrier->kept_back_ms + EXCHANGE_MS_MAX;
-
-    if (!keeps_back(carrier))
-        return INT64_MAX;
-    if (now_ms >= until_ms ||
-        carrier->counter.in_bytes - carrier->kept_back_heard > EXCHANGE_HEARD_BYTES)
-        carrier_fail(carrier, "the server does not go on with an exchange of keys");
-    return until_ms;
-}
-
-static int64_t look_for_life(struct carrier *carrier, int64_t now_ms)
-{
-    int64_t interval_ms = ping_interval_ms(carrier);
-    int64_t dead_ms;
-
-    if (carrier->counter.in_bytes != carrier->heard_bytes) {
-        carrier->heard_bytes = carrier->counter.in_bytes;
-        carrier->heard_ms = now_ms;
-        carrier->ping_ms = now_ms + interval_ms;
-    }
-    dead_ms = carrier->heard_ms + PINGS_UNANSWERED_MAX * interval_ms;
-    if (now_ms >= dead_ms)
-        carrier_fail(carrier, "the server does not answer any more");
-    if (now_ms >= carrier->ping_ms && !carrier->failure) {
-        carrier->ping_ms = now_ms + interval_ms;
-        if (carrier->is_pinged)         /* fetches an answer, or finds that there is none */
-            ping(carrier);
-        if (!carrier->is_pinged)
-            ping(carrier);
-    }
-    return clock_earlier(carrier->ping_ms, dead_ms);
 }
 
 /* --- its thread */
@@ -311,7 +254,7 @@ static int64_t look(struct carrier *carrier)
 {
     struct stream *stream, *next;
     int64_t now_ms = clock_ms();
-    int64_t look_ms = look_for_life(carrier, now_ms);
+    int64_t look_ms = liveness_look(carrier, now_ms);
 
     look_ms = clock_earlier(look_ms, forwards_look(carrier, now_ms));
     for (stream = TAILQ_FIRST(&carrier->streams); stream && !carrier->failure; stream = next) {
@@ -321,7 +264,7 @@ static int64_t look(struct carrier *carrier)
     while (carrier->waiting > WAITING_BYTES_MAX && !carrier->failure)
         stream_break(streams_fullest(carrier), "too much waits for slow clients");
     look_ms = clock_earlier(look_ms, forwards_next_ms(carrier));    /* as the streams left it */
-    look_ms = clock_earlier(look_ms, look_at_exchange(carrier, now_ms));
+    look_ms = clock_earlier(look_ms, liveness_look_at_exchange(carrier, now_ms));
     look_ms = clock_earlier(look_ms, console_look(carrier, now_ms));
     count_without_tunnel(carrier);
     if (!forwards_have_tunnel(carrier)) {
@@ -488,8 +431,8 @@ int carrier_start(struct ssh_service *service, struct ssh_entrant *entrant)
     carrier->entrant = *entrant;
     carrier->settings = relay_settings(service->relay);
     carrier->limits = ssh_service_limits(service);
-    carrier->opened_ms = carrier->heard_ms = clock_ms();
-    carrier->ping_ms = carrier->opened_ms + ping_interval_ms(carrier);
+    carrier->opened_ms = clock_ms();
+    liveness_begin(carrier, carrier->opened_ms);
     TAILQ_INIT(&carrier->forwards);
     TAILQ_INIT(&carrier->streams);
     set_host(carrier);

@@ -99,6 +99,10 @@ void carrier_fail(struct carrier *carrier, const char *why);
 /* A buffer for bytes that pass; NULL: there is no memory, and the carrier has failed. */
 char *carrier_room(struct carrier *carrier);
 
+/* While keys are exchanged anew, libssh takes what is written, however much, and
+ * keeps it back: whether it does. */
+bool carrier_keeps_back(const struct carrier *carrier);
+
 /* Whether more may be written: all that was has been sent. */
 bool carrier_may_write(const struct carrier *carrier);
 
@@ -107,6 +111,19 @@ int carrier_write(struct carrier *carrier, ssh_channel channel, const void *byte
 
 /* Sends an end and a close, or has them sent. false: the session is no good. */
 bool carrier_close_channel(ssh_channel channel);
+
+/* --- ssh_liveness */
+
+/* The server has just been heard. */
+void liveness_begin(struct carrier *carrier, int64_t now_ms);
+
+/* Asks a silent server whether it is there, and ends the carrier of a dead one. When
+ * it has to be looked at again. */
+int64_t liveness_look(struct carrier *carrier, int64_t now_ms);
+
+/* The same for one that keeps an exchange of keys from ending, once this turn has
+ * written what it does. */
+int64_t liveness_look_at_exchange(struct carrier *carrier, int64_t now_ms);
 
 /* --- ssh_forward: a tunnel that the carrier holds */
 

@@ -1,14 +1,15 @@
 /* ssh_private: what the files of the ssh front share.
  *
- *     ssh_service.c  accepts, and keeps the list of who is here
- *     ssh_login.c    one connection until it is logged in
- *     ssh_carrier.c  one connection from then on, on its own thread: its requests
- *     ssh_forward.c  a tunnel that a carrier holds, and where its clients connect
- *     ssh_stream.c   one client of a tunnel: its life
- *     ssh_bytes.c    what it carries
- *     ssh_console.c  what people see who asked for a session
+ *     ssh_service.c   accepts, and keeps the list of who is here
+ *     ssh_login.c     one connection until it is logged in
+ *     ssh_carrier.c   one connection from then on, on its own thread: its requests
+ *     ssh_liveness.c  whether its server is alive
+ *     ssh_forward.c   a tunnel that a carrier holds, and where its clients connect
+ *     ssh_stream.c    one client of a tunnel: its life
+ *     ssh_bytes.c     what it carries
+ *     ssh_console.c   what people see who asked for a session
  *
- * The last five share ssh_carrier.h besides. */
+ * The last six share ssh_carrier.h besides. */
 #ifndef RELAY_SSH_PRIVATE_H
 #define RELAY_SSH_PRIVATE_H
 
