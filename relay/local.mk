@@ -42,7 +42,8 @@ relay_librelay_la_SOURCES += \
 	relay/ssh_login.c \
 	relay/ssh_private.h \
 	relay/ssh_service.c \
-	relay/ssh_stream.c relay/ssh_stream.h
+	relay/ssh_stream.c relay/ssh_stream.h \
+	relay/ssh_tunnelless.c relay/ssh_tunnelless.h
 relay_librelay_la_CFLAGS += $(SSH_CFLAGS)
 relay_librelay_la_LIBADD += $(SSH_LIBS)
 else

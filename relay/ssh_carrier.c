@@ -243,9 +243,9 @@ static void count_without_tunnel(struct carrier *carrier)
     bool has_tunnel = forwards_have_tunnel(carrier);
 
     if (has_tunnel && entrant->counted)
-        ssh_service_uncount(carrier->service, &entrant->counted);
+        tunnelless_remove(&carrier->service->tunnelless, &entrant->counted);
     if (!has_tunnel && !entrant->counted &&
-        ssh_service_count(carrier->service, &entrant->peer, NULL, &entrant->counted))
+        tunnelless_add(&carrier->service->tunnelless, &entrant->peer, NULL, &entrant->counted))
         carrier_fail(carrier, "no memory");
 }
 
@@ -353,7 +353,7 @@ static void *carrier_thread(void *argument)
         turn(carrier);
     log_end(carrier);
     forwards_end(carrier);
-    ssh_service_uncount(carrier->service, &carrier->entrant.counted);
+    tunnelless_remove(&carrier->service->tunnelless, &carrier->entrant.counted);
     buffer_pool_give(carrier->room);
     ssh_disconnect(carrier->entrant.session);
     ssh_session_end(carrier->entrant.session, carrier->entrant.event);
@@ -414,7 +414,7 @@ static int set_callbacks(struct carrier *carrier)
 
 static void end_entrant(struct ssh_service *service, struct ssh_entrant *entrant)
 {
-    ssh_service_uncount(service, &entrant->counted);
+    tunnelless_remove(&service->tunnelless, &entrant->counted);
     ssh_session_end(entrant->session, entrant->event);
 }
 

@@ -19,7 +19,7 @@
 #include "relay/ssh_authorized.h"
 #include "relay/ssh_host_key.h"
 #include "relay/ssh_service.h"
-#include "relay/tally.h"
+#include "relay/ssh_tunnelless.h"
 #include "relay/waker.h"
 
 #include <libssh/callbacks.h>
@@ -54,13 +54,12 @@ struct ssh_service {
     struct pollfd polled[1 + SSH_HANDSHAKES_MAX];
 
     atomic_size_t streams;              /* of all carriers */
+    struct tunnelless tunnelless;       /* of logins and carriers; has a lock of its own */
 
     pthread_mutex_t lock;
     struct ssh_limits limits;           /* guarded by lock */
     struct authorized_keys *keys;       /* guarded by lock; NULL: there is no file of them */
     struct address_table *opens;        /* a token: a tunnel that may be opened */
-    struct tally addresses;             /* guarded by lock: of logins, and carriers without tunnels */
-    size_t without_tunnel;              /* guarded by lock: how many these are */
     struct carriers carriers;           /* guarded by lock: whose threads run */
     struct carriers ended;              /* guarded by lock: whose threads are to be joined */
     pthread_cond_t carrier_ended;       /* one more is in ended */
@@ -80,12 +79,6 @@ struct ssh_entrant {
 };
 
 struct ssh_limits ssh_service_limits(struct ssh_service *service);
-
-/* Counts one without a tunnel, unless there are as many as may be: 0, -EUSERS for all,
- * -EDQUOT for its address, or -ENOMEM. Without limits, which may be NULL, -ENOMEM only. */
-int ssh_service_count(struct ssh_service *service, const struct net_address *peer,
-                      const struct ssh_limits *limits, struct tally_entry **counted);
-void ssh_service_uncount(struct ssh_service *service, struct tally_entry **counted);
 
 /* Whether the address may open one more tunnel now. */
 bool ssh_service_may_open(struct ssh_service *service, const struct net_address *peer);

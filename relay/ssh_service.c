@@ -50,44 +50,6 @@ struct ssh_limits ssh_service_limits(struct ssh_service *service)
     return limits;
 }
 
-/* --- who is here without a tunnel */
-
-static void count_refusal(int err)
-{
-    if (err == -EUSERS)
-        refusals_count(LIMIT_SSH_HANDSHAKES);
-    if (err == -EDQUOT)
-        refusals_count(LIMIT_SSH_HANDSHAKES_PER_ADDRESS);
-}
-
-int ssh_service_count(struct ssh_service *service, const struct net_address *peer,
-                      const struct ssh_limits *limits, struct tally_entry **counted)
-{
-    int err = 0;
-
-    pthread_mutex_lock(&service->lock);
-    if (limits && service->without_tunnel >= limits->handshakes)
-        err = -EUSERS;
-    if (!err)
-        err = tally_add_address(&service->addresses, peer,
-                                limits ? limits->handshakes_per_address : 0, counted);
-    if (!err)
-        service->without_tunnel++;
-    pthread_mutex_unlock(&service->lock);
-    count_refusal(err);
-    return err;
-}
-
-void ssh_service_uncount(struct ssh_service *service, struct tally_entry **counted)
-{
-    pthread_mutex_lock(&service->lock);
-    if (*counted)
-        service->without_tunnel--;
-    tally_remove(&service->addresses, *counted);
-    pthread_mutex_unlock(&service->lock);
-    *counted = NULL;
-}
-
 bool ssh_service_may_open(struct ssh_service *service, const struct net_address *peer)
 {
     return !ssh_service_limits(service).opens_per_minute ||
@@ -113,7 +75,7 @@ static void drop(struct ssh_service *service, struct login *login, const char *w
 {
     log_failure(service, &login->entrant.peer, why);
     TAILQ_REMOVE(&service->logins, login, entry);
-    ssh_service_uncount(service, &login->entrant.counted);
+    tunnelless_remove(&service->tunnelless, &login->entrant.counted);
     login_free(login);
 }
 
@@ -144,7 +106,7 @@ static void step(struct ssh_service *service, struct login *login)
     }
 }
 
-/* As ssh_service_count. Where all places are taken, whoever has kept the service waiting
+/* As tunnelless_add. Where all places are taken, whoever has kept the service waiting
  * longest makes room: somebody who logs in takes a moment. */
 static int count_newcomer(struct ssh_service *service, const struct net_address *peer,
                           const struct ssh_limits *limits, struct tally_entry **counted)
@@ -152,7 +114,7 @@ static int count_newcomer(struct ssh_service *service, const struct net_address 
     struct login *oldest;
     int err;
 
-    while ((err = ssh_service_count(service, peer, limits, counted)) == -EUSERS &&
+    while ((err = tunnelless_add(&service->tunnelless, peer, limits, counted)) == -EUSERS &&
            (oldest = TAILQ_FIRST(&service->logins)))
         drop(service, oldest, "it had to make room for another");
     return err;
@@ -172,7 +134,7 @@ static void add(struct ssh_service *service, int socket, const struct net_addres
     else
         err = login_new(service, socket, peer, &login);
     if (err) {
-        ssh_service_uncount(service, &counted);
+        tunnelless_remove(&service->tunnelless, &counted);
         if (err != -EUSERS && err != -EDQUOT)
             log_failure(service, peer, strerrordesc_np(-err));
         return;
@@ -368,7 +330,7 @@ static void service_free(struct ssh_service *service)
     host_key_close(&service->host_key);
     authorized_keys_release(service->keys);
     address_table_free(service->opens);
-    tally_clear(&service->addresses);
+    tunnelless_destroy(&service->tunnelless);
     pthread_cond_destroy(&service->carrier_ended);
     pthread_mutex_destroy(&service->lock);
     free(service);
@@ -397,6 +359,7 @@ static struct ssh_service *service_new(const struct ssh_settings *settings, stru
     service->limits = settings->limits;
     service->keys = settings->keys;
     snprintf(service->host, sizeof service->host, "%s", settings->host ? settings->host : "");
+    tunnelless_init(&service->tunnelless);
     pthread_mutex_init(&service->lock, NULL);
     pthread_cond_init(&service->carrier_ended, NULL);
     TAILQ_INIT(&service->logins);
