@@ -1,20 +1,12 @@
-#include "rpc/listener.h"
+#include "rpc/listener_private.h"
 
 #include "relay/log.h"
-#include "relay/socket.h"
-#include "relay/tally.h"
-#include "relay/waker.h"
-#include "rpc/connection.h"
-#include "relay/log_budget.h"
 #include "relay/refusals.h"
+#include "relay/socket.h"
+#include "relay/waker.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -23,38 +15,10 @@ enum {
     BACKLOG = 512,
     RECEIVE_BUFFER_BYTES = 256 * 1024,  /* a whole request, however small its packets */
     DRAIN_MS = 2000,                    /* for a refused client to take its answer */
-    ACCEPT_PAUSE_MS = 100,              /* when there is no room or descriptor for one more */
     EVENTS = 64
 };
 
-TAILQ_HEAD(connections, connection);
-
-/* Everything belongs to the listener's thread but handed_over, and what the lock
- * guards. */
-struct listener {
-    pthread_t thread;
-    int socket;
-    int epoll;
-    int news;                           /* eventfd: written when the lock's things changed */
-    struct connections waiting;         /* for their request; the oldest first */
-    struct connections draining;        /* the oldest first */
-    size_t count;                       /* in both lists */
-    struct listener_limits limits;      /* that hold in this round */
-    struct log_budget log_budget;       /* for refusals */
-    struct log_budget pause_budget;
-    atomic_size_t handed_over;          /* taken by ready, not done yet */
-    int64_t accept_again_ms;
-    bool is_paused;                     /* the port is not watched until then */
-    void (*ready)(const struct ready_request *request, void *context);
-    void *context;
-    pthread_mutex_t lock;
-    struct listener_limits next_limits; /* guarded by lock: for the next round */
-    bool stopping;                      /* guarded by lock */
-    struct tally addresses;             /* guarded by lock: of all connections */
-    char bytes[HTTP_REQUEST_BYTES];     /* what was looked at last */
-};
-
-static void uncount(struct listener *listener, struct tally_entry *counted)
+void listener_uncount(struct listener *listener, struct tally_entry *counted)
 {
     pthread_mutex_lock(&listener->lock);
     tally_remove(&listener->addresses, counted);
@@ -71,11 +35,11 @@ static void release(struct listener *listener, struct connection *connection)
     free(connection);
 }
 
-static void drop(struct listener *listener, struct connection *connection)
+void listener_drop(struct listener *listener, struct connection *connection)
 {
     int socket = connection->socket;
 
-    uncount(listener, connection->counted);
+    listener_uncount(listener, connection->counted);
     release(listener, connection);
     close(socket);
 }
@@ -114,10 +78,10 @@ static void refuse(struct listener *listener, struct connection *connection, int
     TAILQ_INSERT_TAIL(&listener->draining, connection, entry);
     connection->deadline_ms = clock_ms() + DRAIN_MS;
     if (!connection_refuse(connection, &refusal))
-        drop(listener, connection);
+        listener_drop(listener, connection);
 }
 
-static bool is_trusted(const struct listener *listener, const struct net_address *peer)
+bool listener_trusts(const struct listener *listener, const struct net_address *peer)
 {
     return listener->limits.has_trusted_proxy &&
            net_address_same_host(peer, &listener->limits.trusted_proxy);
@@ -140,7 +104,7 @@ static void hand_over(struct listener *listener, struct connection *connection,
         .request = *request,
     };
 
-    if (is_trusted(listener, &connection->peer) && request->forwarded_for[0] &&
+    if (listener_trusts(listener, &connection->peer) && request->forwarded_for[0] &&
         !forwarded_parse(request->forwarded_for, &ready.peer)) {
         refuse(listener, connection, 400, "expected an address at the end of X-Forwarded-For");
         return;
@@ -165,7 +129,7 @@ static void look(struct listener *listener, struct connection *connection, bool 
         refuse(listener, connection, request.status, request.reason);
         break;
     case CONNECTION_GONE:
-        drop(listener, connection);
+        listener_drop(listener, connection);
         break;
     }
 }
@@ -175,7 +139,7 @@ static void serve(struct listener *listener, struct connection *connection, uint
     if (!(events & EPOLLERR) && !connection->is_draining)
         look(listener, connection, events & (EPOLLRDHUP | EPOLLHUP));
     else if ((events & EPOLLERR) || !connection_drain(connection, listener->bytes))
-        drop(listener, connection);
+        listener_drop(listener, connection);
 }
 
 static void time_out(struct listener *listener, struct connection *connection)
@@ -186,144 +150,14 @@ static void time_out(struct listener *listener, struct connection *connection)
     }
     if (!connection->is_draining)
         refusals_count(LIMIT_REQUEST_TIMEOUT);
-    drop(listener, connection);
+    listener_drop(listener, connection);
 }
 
-static bool is_full(struct listener *listener)
-{
-    return listener->count + atomic_load(&listener->handed_over) >= listener->limits.connections;
-}
-
-/* Room for one more: somebody who was refused goes first, then whoever has kept
- * the proxy waiting longest. */
-static void make_room(struct listener *listener)
-{
-    struct connection *oldest = TAILQ_FIRST(&listener->draining);
-
-    if (!oldest) {
-        refusals_count(LIMIT_CONNECTIONS);
-        oldest = TAILQ_FIRST(&listener->waiting);
-    }
-    drop(listener, oldest);
-}
-
-static int watch(struct listener *listener, int descriptor, uint32_t events, void *whom)
+int listener_watch(struct listener *listener, int descriptor, uint32_t events, void *whom)
 {
     struct epoll_event event = { .events = events, .data.ptr = whom };
 
     return epoll_ctl(listener->epoll, EPOLL_CTL_ADD, descriptor, &event) < 0 ? -errno : 0;
-}
-
-static int count_for_address(struct listener *listener, struct connection *connection,
-                            const struct net_address *peer)
-{
-    int err;
-
-    if (is_trusted(listener, peer))
-        return 0;
-    pthread_mutex_lock(&listener->lock);
-    err = tally_add_address(&listener->addresses, peer, listener->limits.connections_per_address,
-                            &connection->counted);
-    pthread_mutex_unlock(&listener->lock);
-    return err;
-}
-
-/* -EDQUOT: its address has as many as it may. */
-static int add(struct listener *listener, int socket, const struct net_address *peer)
-{
-    struct connection *connection = calloc(1, sizeof *connection);
-    int err = connection ? count_for_address(listener, connection, peer) : -ENOMEM;
-
-    if (!err)
-        err = watch(listener, socket, EPOLLIN | EPOLLRDHUP | EPOLLET, connection);
-    if (err) {
-        if (connection)
-            uncount(listener, connection->counted);
-        free(connection);
-        return err;
-    }
-    connection->socket = socket;
-    connection->peer = *peer;
-    connection->deadline_ms = clock_ms() + listener->limits.request_timeout_ms;
-    TAILQ_INSERT_TAIL(&listener->waiting, connection, entry);
-    listener->count++;
-    return 0;
-}
-
-/* Who has as many connections as one may have is told at once, as far as that
- * goes without waiting. */
-static void turn_away(struct listener *listener, int socket)
-{
-    struct http_refusal refusal = { .status = 429, .retry_after_s = 1 };
-    char answer[HTTP_REFUSAL_BYTES];
-    char reason[120];
-    size_t length;
-
-    refusals_count(LIMIT_CONNECTIONS_PER_ADDRESS);
-    snprintf(reason, sizeof reason, "%s: this address has %zu connections, as many as it may",
-             limit_name(LIMIT_CONNECTIONS_PER_ADDRESS), listener->limits.connections_per_address);
-    refusal.reason = reason;
-    length = http_refusal_write(&refusal, answer);
-    (void)!TEMP_FAILURE_RETRY(send(socket, answer, length, MSG_NOSIGNAL));
-    shutdown(socket, SHUT_WR);
-    (void)!recv(socket, listener->bytes, sizeof listener->bytes, 0);
-    close(socket);
-}
-
-/* The port is not watched for a while: what can't be accepted would wake the
- * thread again and again. */
-static void pause_accepting(struct listener *listener)
-{
-    unsigned left_out;
-
-    listener->accept_again_ms = clock_ms() + ACCEPT_PAUSE_MS;
-    if (listener->is_paused)
-        return;
-    listener->is_paused = true;
-    epoll_ctl(listener->epoll, EPOLL_CTL_DEL, listener->socket, NULL);
-    if (log_budget_spend(&listener->pause_budget, clock_ms(), &left_out))
-        log_write(LOG_WARNING, "calls have to wait: too many connections, or too few descriptors");
-}
-
-static void resume_accepting(struct listener *listener)
-{
-    listener->accept_again_ms = clock_ms() + ACCEPT_PAUSE_MS;
-    if (watch(listener, listener->socket, EPOLLIN, listener) == 0)
-        listener->is_paused = false;
-}
-
-static void accept_waiting(struct listener *listener)
-{
-    for (int i = 0; i < EVENTS; i++) {
-        struct net_address peer;
-        int socket;
-
-        if (atomic_load(&listener->handed_over) >= listener->limits.connections) {
-            pause_accepting(listener);
-            return;
-        }
-        socket = net_address_accept(listener->socket, &peer);
-        if (socket == -EAGAIN)
-            return;
-        if (socket < 0) {
-            if (socket != -ECONNABORTED && socket != -EINTR && socket != -EPROTO)
-                pause_accepting(listener);
-            return;
-        }
-        while (is_full(listener))       /* by more than one, where the limit was lowered */
-            make_room(listener);
-        switch (add(listener, socket, &peer)) {
-        case 0:
-            break;
-        case -EDQUOT:
-            turn_away(listener, socket);
-            break;
-        default:
-            close(socket);
-            pause_accepting(listener);
-            return;
-        }
-    }
 }
 
 static int64_t expire(struct connections *list, struct listener *listener, int64_t now_ms)
@@ -337,25 +171,16 @@ static int64_t expire(struct connections *list, struct listener *listener, int64
     return oldest ? oldest->deadline_ms - now_ms : INT32_MAX;
 }
 
-static int64_t sooner(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Ends what has waited too long, and tells what was refused; how long the next may
  * still wait. */
 static int timeout_ms(struct listener *listener)
 {
     int64_t now_ms = clock_ms();
-    int64_t next_ms = sooner(expire(&listener->waiting, listener, now_ms),
-                             expire(&listener->draining, listener, now_ms));
+    int64_t next_ms = clock_earlier(expire(&listener->waiting, listener, now_ms),
+                                    expire(&listener->draining, listener, now_ms));
 
-    next_ms = sooner(next_ms, refusals_log_due(now_ms));
-    if (listener->is_paused && listener->accept_again_ms <= now_ms)
-        resume_accepting(listener);
-    if (listener->is_paused)
-        next_ms = sooner(next_ms, listener->accept_again_ms - now_ms);
-    return (int)next_ms;
+    next_ms = clock_earlier(next_ms, refusals_log_due(now_ms));
+    return (int)clock_earlier(next_ms, listener_accept_again(listener, now_ms));
 }
 
 /* A shorter time to arrive in holds for those who wait, too, from now on; so the
@@ -407,7 +232,7 @@ static void *listener_thread(void *argument)
                 serve(listener, whom, events[i].events);
         }
         if (has_callers)
-            accept_waiting(listener);
+            listener_accept(listener);
     }
 }
 
@@ -418,7 +243,7 @@ static void listener_free(struct listener *listener)
     while ((connection = TAILQ_FIRST(&listener->waiting)) ||
            (connection = TAILQ_FIRST(&listener->draining)))
         /* As in expire. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-        drop(listener, connection);
+        listener_drop(listener, connection);
     if (listener->socket >= 0)
         close(listener->socket);
     if (listener->epoll >= 0)
@@ -448,9 +273,9 @@ static int open_descriptors(struct listener *listener, const struct net_address 
     listener->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (listener->news < 0)
         return -errno;
-    err = watch(listener, listener->news, EPOLLIN, &listener->news);
+    err = listener_watch(listener, listener->news, EPOLLIN, &listener->news);
     if (!err)
-        err = watch(listener, listener->socket, EPOLLIN, listener);
+        err = listener_watch(listener, listener->socket, EPOLLIN, listener);
     return err ? err : net_address_of_socket(listener->socket, bound);
 }
 
@@ -491,7 +316,7 @@ void listener_change_limits(struct listener *listener, const struct listener_lim
 
 void listener_done(struct listener *listener, const struct ready_request *ready)
 {
-    uncount(listener, ready->counted);
+    listener_uncount(listener, ready->counted);
     atomic_fetch_sub(&listener->handed_over, 1);
 }
 

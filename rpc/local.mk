@@ -8,7 +8,8 @@ rpc_librpc_la_SOURCES = \
 	rpc/faults.c rpc/faults.h \
 	rpc/gate.c rpc/gate.h \
 	rpc/http_guard.c rpc/http_guard.h \
-	rpc/listener.c rpc/listener.h \
+	rpc/listener.c rpc/listener.h rpc/listener_private.h \
+	rpc/listener_accept.c \
 	rpc/methods.c rpc/methods.h \
 	rpc/rpc_server.c rpc/rpc_server.h \
 	rpc/system_methods.c \
