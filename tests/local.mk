@@ -11,9 +11,11 @@ unit_tests = \
 	tests/unit/test_address_table \
 	tests/unit/test_client \
 	tests/unit/test_config \
+	tests/unit/test_config_file \
 	tests/unit/test_duplex \
 	tests/unit/test_flow \
 	tests/unit/test_http_guard \
+	tests/unit/test_limits \
 	tests/unit/test_methods \
 	tests/unit/test_net_address \
 	tests/unit/test_port_pool \
@@ -27,7 +29,9 @@ unit_tests += tests/unit/test_ssh_keys
 endif
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-noinst_HEADERS = tests/unit/sockets.h tests/unit/ssh_test_keys.h tests/unit/unit.h
+noinst_HEADERS = tests/unit/reading.h tests/unit/sockets.h tests/unit/ssh_test_keys.h \
+	tests/unit/unit.h
+reading = tests/unit/reading.c
 sockets = tests/unit/sockets.c
 
 unit_cflags = $(AM_CFLAGS) $(CUNIT_CFLAGS)
@@ -38,8 +42,12 @@ tests_unit_test_address_table_LDADD = $(unit_libs)
 tests_unit_test_client_SOURCES = tests/unit/test_client.c $(sockets)
 tests_unit_test_client_CFLAGS = $(unit_cflags)
 tests_unit_test_client_LDADD = clients/libtristero-tunnel.la $(unit_libs)
+tests_unit_test_config_SOURCES = tests/unit/test_config.c $(reading)
 tests_unit_test_config_CFLAGS = $(unit_cflags)
 tests_unit_test_config_LDADD = server/libserver.la $(INIH_LIBS) $(unit_libs)
+tests_unit_test_config_file_SOURCES = tests/unit/test_config_file.c $(reading)
+tests_unit_test_config_file_CFLAGS = $(unit_cflags)
+tests_unit_test_config_file_LDADD = server/libserver.la $(INIH_LIBS) $(unit_libs)
 tests_unit_test_duplex_SOURCES = tests/unit/test_duplex.c $(sockets)
 tests_unit_test_duplex_CFLAGS = $(unit_cflags)
 tests_unit_test_duplex_LDADD = $(unit_libs)
@@ -48,6 +56,8 @@ tests_unit_test_flow_CFLAGS = $(unit_cflags)
 tests_unit_test_flow_LDADD = $(unit_libs)
 tests_unit_test_http_guard_CFLAGS = $(unit_cflags)
 tests_unit_test_http_guard_LDADD = rpc/librpc.la $(unit_libs)
+tests_unit_test_limits_CFLAGS = $(unit_cflags)
+tests_unit_test_limits_LDADD = server/libserver.la $(unit_libs)
 tests_unit_test_methods_SOURCES = tests/unit/test_methods.c $(sockets)
 tests_unit_test_methods_CFLAGS = $(unit_cflags) $(XMLRPC_SERVER_CFLAGS)
 tests_unit_test_methods_LDADD = rpc/librpc.la $(XMLRPC_SERVER_LIBS) $(unit_libs)

@@ -1,72 +1,11 @@
-/* The configuration of the daemon: what the command line and the file may say,
- * and what is said about mistakes. */
-#include "server/config.h"
-#include "server/limits.h"
+/* The configuration of the daemon: what options and keys may say, and what is said
+ * about mistakes in their values. */
 #include "server/settings.h"
-#include "tests/unit/unit.h"
-
+#include "tests/unit/reading.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-enum { WORDS_MAX = 32 };
-
-static struct config config;
-static enum config_wish wish;
-static char error[CONFIG_ERROR_BYTES];
-
-static int read_words(char **words)
-{
-    char *argv[WORDS_MAX] = { "tristero-tunneld" };
-    int argc = 1;
-
-    while (words[argc - 1]) {
-        argv[argc] = words[argc - 1];
-        argc++;
-    }
-    memset(&config, 0xff, sizeof config);
-    strcpy(error, "");
-    return config_read(argc, argv, &config, &wish, error);
-}
-
-#define read_line(...) read_words((char *[]){ __VA_ARGS__ __VA_OPT__(,) NULL })
-
-static char path[] = "/tmp/test_config_XXXXXX";
-
-static void write_file(const char *text, size_t length)
-{
-    FILE *file = fopen(path, "w");
-
-    if (!file || fwrite(text, 1, length, file) != length || fclose(file))
-        abort();
-}
-
-static int read_file(const char *text)
-{
-    write_file(text, strlen(text));
-    return read_line("--config", path);
-}
-
-static bool error_is(const char *expected)
-{
-    if (!strcmp(error, expected))
-        return true;
-    fprintf(stderr, "\ngot:      %s\nexpected: %s\n", error, expected);
-    return false;
-}
-
-/* expected is what follows the name of the file. */
-static bool file_error_is(const char *expected)
-{
-    char whole[CONFIG_ERROR_BYTES];
-
-    snprintf(whole, sizeof whole, "%s%s", path, expected);
-    return error_is(whole);
-}
 
 static const char *listen_text(const struct net_address *address)
 {
@@ -160,10 +99,10 @@ static void the_command_line_wins_over_the_file_wherever_config_stands(void)
     const char text[] = "linger = 5\ndrain = 6\n";
 
     write_file(text, strlen(text));
-    CU_ASSERT_EQUAL_FATAL(read_line("--config", path, "--linger", "7"), 0);
+    CU_ASSERT_EQUAL_FATAL(read_line("--config", config_path, "--linger", "7"), 0);
     CU_ASSERT_EQUAL(config.relay.linger_ms, 7000);
     CU_ASSERT_EQUAL(config.drain_ms, 6000);
-    CU_ASSERT_EQUAL_FATAL(read_line("--linger", "7", "--config", path), 0);
+    CU_ASSERT_EQUAL_FATAL(read_line("--linger", "7", "--config", config_path), 0);
     CU_ASSERT_EQUAL(config.relay.linger_ms, 7000);
     CU_ASSERT_EQUAL(config.drain_ms, 6000);
 }
@@ -192,10 +131,10 @@ static void an_address_that_others_reach_needs_users_or_a_word(void)
 
     for (size_t i = 0; i < sizeof reached / sizeof reached[0]; i++) {
         CU_ASSERT_EQUAL(read_line("--listen", reached[i]), -EINVAL);
-        CU_ASSERT_NSTRING_EQUAL(error, "listen: others than this machine reach ", 39);
-        CU_ASSERT_PTR_NOT_NULL(strstr(error, reached[i]));
-        CU_ASSERT_PTR_NOT_NULL(strstr(error, "--users FILE"));
-        CU_ASSERT_PTR_NOT_NULL(strstr(error, "--open-to-all"));
+        CU_ASSERT_NSTRING_EQUAL(config_error, "listen: others than this machine reach ", 39);
+        CU_ASSERT_PTR_NOT_NULL(strstr(config_error, reached[i]));
+        CU_ASSERT_PTR_NOT_NULL(strstr(config_error, "--users FILE"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(config_error, "--open-to-all"));
         CU_ASSERT_EQUAL(read_line("--listen", reached[i], "--open-to-all=no"), -EINVAL);
         CU_ASSERT_EQUAL(read_line("--listen", reached[i], "--users", "file"), 0);
         CU_ASSERT_EQUAL(read_line("--listen", reached[i], "--open-to-all"), 0);
@@ -210,7 +149,7 @@ static void an_address_that_others_reach_needs_users_or_a_word(void)
 static void users_and_openness_contradict_each_other(void)
 {
     CU_ASSERT_EQUAL(read_line("--users", "file", "--open-to-all"), -EINVAL);
-    CU_ASSERT_NSTRING_EQUAL(error, "expected either users, or open-to-all", 37);
+    CU_ASSERT_NSTRING_EQUAL(config_error, "expected either users, or open-to-all", 37);
     CU_ASSERT_EQUAL(read_file("users = file\nopen-to-all = yes\n"), -EINVAL);
 }
 
@@ -357,13 +296,13 @@ static void a_wrong_value_names_its_option_or_key_and_what_was_expected(void)
         snprintf(whole, sizeof whole, "--%s: got \"%s\", expected %s", wrong[i].name,
                  wrong[i].value, wrong[i].expected);
         CU_ASSERT_EQUAL(read_line(text), -EINVAL);
-        CU_ASSERT_NSTRING_EQUAL(error, whole, strlen(whole));
+        CU_ASSERT_NSTRING_EQUAL(config_error, whole, strlen(whole));
 
         snprintf(text, sizeof text, "# one\n%s = %s\n", wrong[i].name, wrong[i].value);
-        snprintf(whole, sizeof whole, "%s:2: key \"%s\": got \"%s\", expected %s", path,
+        snprintf(whole, sizeof whole, "%s:2: key \"%s\": got \"%s\", expected %s", config_path,
                  wrong[i].name, wrong[i].value, wrong[i].expected);
         CU_ASSERT_EQUAL(read_file(text), -EINVAL);
-        CU_ASSERT_NSTRING_EQUAL(error, whole, strlen(whole));
+        CU_ASSERT_NSTRING_EQUAL(config_error, whole, strlen(whole));
     }
 }
 
@@ -374,8 +313,8 @@ static void a_wrong_value_is_shown_cut_and_printable(void)
     memset(value, '\n', sizeof value);
     value[sizeof value - 1] = '\0';
     CU_ASSERT_EQUAL(read_line("--host", value), -EINVAL);
-    CU_ASSERT_PTR_NULL(strchr(error, '\n'));
-    CU_ASSERT_PTR_NOT_NULL(strstr(error, "?...\", expected a host name"));
+    CU_ASSERT_PTR_NULL(strchr(config_error, '\n'));
+    CU_ASSERT_PTR_NOT_NULL(strstr(config_error, "?...\", expected a host name"));
 }
 
 static void words_that_are_no_options_are_errors(void)
@@ -407,201 +346,6 @@ static void options_want_their_value_and_no_other(void)
     CU_ASSERT(error_is("--help=ports: expected no value; see --help"));
 }
 
-static void an_unknown_key_names_file_and_line(void)
-{
-    CU_ASSERT_EQUAL(read_file("linger = 5\n\nprots = 1-2\n"), -EINVAL);
-    CU_ASSERT(file_error_is(
-        ":3: got the key \"prots\", expected one of listen, users, open-to-all, "
-        "ssh-listen, ssh-authorized-keys, state-dir, host, relay-listen, ports, "
-        "max-tunnels, tunnels-per-user, tunnels-per-address, opens-per-minute, lifetime, rate, "
-        "connections, connections-per-address, request-timeout, request-size, trusted-proxy, "
-        "attach-timeout, reserve, streams-per-tunnel, ssh-handshakes, ssh-handshakes-per-address, "
-        "ssh-login-timeout, reveal-clients, linger, idle-timeout, keepalive, attach-from, drain, log-level, "
-        "log-addresses"));
-    CU_ASSERT_EQUAL(read_file("config = /etc/other\n"), -EINVAL);
-    CU_ASSERT_EQUAL(read_file("--linger = 5\n"), -EINVAL);
-    CU_ASSERT_EQUAL(read_file(" = 5\n"), -EINVAL);
-}
-
-static void a_key_in_a_section_is_an_error(void)
-{
-    CU_ASSERT_EQUAL(read_file("[relay]\nports = 1-2\n"), -EINVAL);
-    CU_ASSERT(file_error_is(":2: got the key \"ports\" in a [section], expected no sections"));
-}
-
-static void a_line_without_key_and_value_is_an_error(void)
-{
-    CU_ASSERT_EQUAL(read_file("linger = 5\nnonsense\n"), -EINVAL);
-    CU_ASSERT(file_error_is(":2: expected key = value"));
-    CU_ASSERT_EQUAL(read_file("[relay\n"), -EINVAL);
-    CU_ASSERT(file_error_is(":1: expected key = value"));
-}
-
-static void the_first_of_several_errors_is_told(void)
-{
-    CU_ASSERT_EQUAL(read_file("nonsense\nlinger = x\n"), -EINVAL);
-    CU_ASSERT(file_error_is(":1: expected key = value"));
-    CU_ASSERT_EQUAL(read_file("linger = 0\nnonsense\ndrain = x\n"), -EINVAL);
-    CU_ASSERT(file_error_is(":1: key \"linger\": got \"0\", "
-                            "expected a whole number from 1 to 31622400"));
-}
-
-static void an_indented_line_is_a_line_of_its_own(void)
-{
-    CU_ASSERT_EQUAL_FATAL(read_file("linger = 5\n  drain = 6\n"), 0);
-    CU_ASSERT_EQUAL(config.relay.linger_ms, 5000);
-    CU_ASSERT_EQUAL(config.drain_ms, 6000);
-    CU_ASSERT_EQUAL(read_file("linger = 5\n  6\n"), -EINVAL);
-    CU_ASSERT(file_error_is(":2: expected key = value"));
-}
-
-/* A key and value padded to length bytes. */
-static void fill_line(char *line, size_t length)
-{
-    memset(line, ' ', length);
-    memcpy(line, "linger = ", 9);
-    line[length - 1] = '5';
-}
-
-static void a_line_is_taken_whole_or_refused(void)
-{
-    char line[10000];
-
-    fill_line(line, 198);
-    write_file(line, 198);
-    CU_ASSERT_EQUAL_FATAL(read_line("--config", path), 0);
-    CU_ASSERT_EQUAL(config.relay.linger_ms, 5000);
-    fill_line(line, 199);
-    write_file(line, 199);
-    CU_ASSERT_EQUAL(read_line("--config", path), -EINVAL);
-    CU_ASSERT(file_error_is(":1: got a longer line, expected at most 198 bytes"));
-    memset(line, '#', sizeof line);
-    write_file(line, sizeof line);
-    CU_ASSERT_EQUAL(read_line("--config", path), -EINVAL);
-}
-
-static void a_nul_byte_is_an_error(void)
-{
-    const char text[] = "linger = 5\ndrain = 6\0000\n";
-
-    write_file(text, sizeof text - 1);
-    CU_ASSERT_EQUAL(read_line("--config", path), -EINVAL);
-    CU_ASSERT(file_error_is(":2: got a NUL byte, expected text"));
-}
-
-static void an_empty_file_changes_nothing(void)
-{
-    struct config defaults;
-
-    CU_ASSERT_EQUAL_FATAL(read_line(), 0);
-    defaults = config;
-    CU_ASSERT_EQUAL_FATAL(read_file(""), 0);
-    CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
-    CU_ASSERT_EQUAL_FATAL(read_line("--config", "/dev/null"), 0);
-    CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
-}
-
-static void a_pipe_is_refused_and_not_waited_for(void)
-{
-    char expected[200];
-
-    unlink(path);
-    CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
-    alarm(10);
-    CU_ASSERT_EQUAL(read_line("--config", path), -ENXIO);
-    alarm(0);
-    snprintf(expected, sizeof expected, "can't read %s: expected a regular file", path);
-    CU_ASSERT_STRING_EQUAL(error, expected);
-    unlink(path);
-}
-
-static void a_file_that_cannot_be_read_is_an_error(void)
-{
-    CU_ASSERT_EQUAL(read_line("--config", "/nonexistent"), -ENOENT);
-    CU_ASSERT(error_is("can't read /nonexistent: No such file or directory"));
-    CU_ASSERT_EQUAL(read_line("--config", "/"), -EISDIR);
-    CU_ASSERT(error_is("can't read /: Is a directory"));
-    CU_ASSERT_EQUAL(read_line("--config", ""), -ENOENT);
-}
-
-/* "#key = value" is a key; what is prose has a blank after its #. */
-static void uncomment_example(char *text, bool seen[SETTINGS_COUNT])
-{
-    for (char *line = text; line; line = strchr(line, '\n')) {
-        char key[40];
-
-        line += *line == '\n';
-        if (sscanf(line, "#%39[a-z-] =", key) != 1)
-            continue;
-        CU_ASSERT_PTR_NOT_NULL_FATAL(settings_find(key));
-        CU_ASSERT_FALSE(seen[settings_find(key) - settings]);
-        seen[settings_find(key) - settings] = true;
-        *line = ' ';
-    }
-}
-
-static void the_example_file_holds_every_key_with_its_default(void)
-{
-    const char *source = getenv("srcdir");
-    char text[8192] = "", name[1024];
-    bool seen[SETTINGS_COUNT] = { false };
-    struct config defaults;
-    FILE *file;
-
-    snprintf(name, sizeof name, "%s/doc/tristero-tunneld.conf.example", source ? source : ".");
-    file = fopen(name, "r");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    CU_ASSERT(fread(text, 1, sizeof text - 1, file) > 0);
-    CU_ASSERT(feof(file));
-    fclose(file);
-    CU_ASSERT_EQUAL_FATAL(read_line(), 0);
-    defaults = config;
-    CU_ASSERT_EQUAL(read_file(text), 0);
-    CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
-
-    uncomment_example(text, seen);
-    for (size_t i = 0; i < SETTINGS_COUNT; i++)
-        CU_ASSERT_TRUE(seen[i]);
-    CU_ASSERT_EQUAL(read_file(text), 0);
-    CU_ASSERT_STRING_EQUAL(config.host, "proxy.example.org");
-    CU_ASSERT_STRING_EQUAL(config.users, "/etc/tristero-tunnel/users.htpasswd");
-    memset(config.host, 0, sizeof config.host);
-    memset(config.users, 0, sizeof config.users);
-    CU_ASSERT_TRUE(config.ssh_listen_given);
-    CU_ASSERT_STRING_EQUAL(config.authorized_keys, "/etc/tristero-tunnel/authorized_keys");
-    CU_ASSERT_FALSE(config.ssh.open_to_all);
-    config.ssh_listen_given = false;
-    memset(&config.ssh_listen, 0, sizeof config.ssh_listen);
-    memset(config.authorized_keys, 0, sizeof config.authorized_keys);
-    config.ssh.open_to_all = true;
-    CU_ASSERT_TRUE(config.rpc.listener.has_trusted_proxy);
-    config.rpc.listener.has_trusted_proxy = false;
-    memset(&config.rpc.listener.trusted_proxy, 0, sizeof config.rpc.listener.trusted_proxy);
-    config.relay_listen_given = config.max_tunnels_given = false;
-    CU_ASSERT_EQUAL(memcmp(&config, &defaults, sizeof config), 0);
-}
-
-/* Last, since a hard limit can't be raised again. */
-static void tunnels_that_need_too_many_descriptors_are_refused(void)
-{
-    struct limits_descriptors room;
-    struct rlimit limit = { .rlim_cur = 20, .rlim_max = 740 };
-
-    CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    CU_ASSERT_EQUAL(limits_make_room(50, 512, &room), 0);
-    CU_ASSERT_EQUAL(room.available, 740);
-    CU_ASSERT_EQUAL(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    CU_ASSERT_EQUAL(limit.rlim_cur, 740);
-    CU_ASSERT_EQUAL(limits_make_room(51, 512, &room), -EMFILE);
-    CU_ASSERT_EQUAL(room.needed, 742);
-    CU_ASSERT_EQUAL(room.fitting_tunnels, 50);
-
-    limit = (struct rlimit){ .rlim_cur = 100, .rlim_max = 100 };
-    CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    CU_ASSERT_EQUAL(limits_make_room(1, 512, &room), -EMFILE);
-    CU_ASSERT_EQUAL(room.fitting_tunnels, 0);
-}
-
 static CU_TestInfo tests[] = {
     TEST(defaults_are_those_of_the_manual),
     TEST(every_option_is_taken),
@@ -622,30 +366,10 @@ static CU_TestInfo tests[] = {
     TEST(words_that_are_no_options_are_errors),
     TEST(options_that_there_are_not_are_errors),
     TEST(options_want_their_value_and_no_other),
-    TEST(an_unknown_key_names_file_and_line),
-    TEST(a_key_in_a_section_is_an_error),
-    TEST(a_line_without_key_and_value_is_an_error),
-    TEST(the_first_of_several_errors_is_told),
-    TEST(an_indented_line_is_a_line_of_its_own),
-    TEST(a_line_is_taken_whole_or_refused),
-    TEST(a_nul_byte_is_an_error),
-    TEST(an_empty_file_changes_nothing),
-    TEST(a_pipe_is_refused_and_not_waited_for),
-    TEST(a_file_that_cannot_be_read_is_an_error),
-    TEST(the_example_file_holds_every_key_with_its_default),
-    TEST(tunnels_that_need_too_many_descriptors_are_refused),
     CU_TEST_INFO_NULL,
 };
 
 int main(void)
 {
-    int descriptor = mkstemp(path);
-    int status;
-
-    if (descriptor < 0)
-        return EXIT_FAILURE;
-    close(descriptor);
-    status = unit_run("config", tests);
-    unlink(path);
-    return status;
+    return reading_run("config", tests);
 }
