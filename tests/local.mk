@@ -13,6 +13,7 @@ unit_tests = \
 	tests/unit/test_config \
 	tests/unit/test_config_file \
 	tests/unit/test_duplex \
+	tests/unit/test_duplex_limits \
 	tests/unit/test_flow \
 	tests/unit/test_http_guard \
 	tests/unit/test_limits \
@@ -29,9 +30,10 @@ unit_tests += tests/unit/test_ssh_keys
 endif
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-noinst_HEADERS = tests/unit/reading.h tests/unit/sockets.h tests/unit/ssh_test_keys.h \
-	tests/unit/unit.h
+noinst_HEADERS = tests/unit/reading.h tests/unit/relaying.h tests/unit/sockets.h \
+	tests/unit/ssh_test_keys.h tests/unit/unit.h
 reading = tests/unit/reading.c
+relaying = tests/unit/relaying.c $(sockets)
 sockets = tests/unit/sockets.c
 
 unit_cflags = $(AM_CFLAGS) $(CUNIT_CFLAGS)
@@ -48,9 +50,12 @@ tests_unit_test_config_LDADD = server/libserver.la $(INIH_LIBS) $(unit_libs)
 tests_unit_test_config_file_SOURCES = tests/unit/test_config_file.c $(reading)
 tests_unit_test_config_file_CFLAGS = $(unit_cflags)
 tests_unit_test_config_file_LDADD = server/libserver.la $(INIH_LIBS) $(unit_libs)
-tests_unit_test_duplex_SOURCES = tests/unit/test_duplex.c $(sockets)
+tests_unit_test_duplex_SOURCES = tests/unit/test_duplex.c $(relaying)
 tests_unit_test_duplex_CFLAGS = $(unit_cflags)
 tests_unit_test_duplex_LDADD = $(unit_libs)
+tests_unit_test_duplex_limits_SOURCES = tests/unit/test_duplex_limits.c $(relaying)
+tests_unit_test_duplex_limits_CFLAGS = $(unit_cflags)
+tests_unit_test_duplex_limits_LDADD = $(unit_libs)
 tests_unit_test_flow_SOURCES = tests/unit/test_flow.c $(sockets)
 tests_unit_test_flow_CFLAGS = $(unit_cflags)
 tests_unit_test_flow_LDADD = $(unit_libs)
