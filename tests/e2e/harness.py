@@ -210,6 +210,18 @@ def receive_exactly(connection, count):
     return b"".join(pieces)
 
 
+def bounce_bytes(one, other, times):
+    """Has a byte go there and another come back so often; how many seconds it took."""
+    began = time.monotonic()
+    for number in range(times):
+        byte = bytes([number % 256])
+        for sender, receiver in ((one, other), (other, one)):
+            sender.sendall(byte)
+            if receive_exactly(receiver, 1) != byte:
+                raise AssertionError(f"another byte than number {number} arrived")
+    return time.monotonic() - began
+
+
 def receive_until_end(connection):
     pieces = []
     while piece := connection.recv(1 << 20):

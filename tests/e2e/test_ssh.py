@@ -12,9 +12,9 @@ import unittest
 
 import harness
 import ssh_harness
-from harness import (address_of, come_and_look, connect, fault_of, how_it_ended, in_thread, is_refused,
-                     receive_exactly, receive_until_end, receive_until_reset, reset, run, send_until_error,
-                     wait_until)
+from harness import (address_of, bounce_bytes, come_and_look, connect, fault_of, how_it_ended, in_thread,
+                     is_refused, receive_exactly, receive_until_end, receive_until_reset, reset, run,
+                     send_until_error, wait_until)
 from ssh_harness import (AUTOSSH, DBCLIENT, PARAMIKO, SSH, Autossh, Dbclient, Paramiko, Peer, Ssh, SshCase,
                          SshDaemonCase, Token, ask, check_pattern, deaf, discard, echo, inetd, send_pattern,
                          source, web)
@@ -375,14 +375,7 @@ class Bytes(SshDaemonCase):
     def test_single_bytes_go_back_and_forth_without_delay(self):
         service = self.serve()
         client, server = self.both(self.carry(service.port).address, service)
-        began = time.monotonic()
-        for number in range(300):
-            byte = bytes([number % 256])
-            client.sendall(byte)
-            self.assertEqual(receive_exactly(server, 1), byte)
-            server.sendall(byte)
-            self.assertEqual(receive_exactly(client, 1), byte)
-        self.assertLess(time.monotonic() - began, 10)   # Nagle would make it 24
+        self.assertLess(bounce_bytes(client, server, 300), 10)  # Nagle would make it 24
 
     def test_a_server_that_speaks_first_is_heard(self):
         address = self.carry(self.serve(source(7, 1 << 20)).port).address
@@ -397,23 +390,17 @@ class Bytes(SshDaemonCase):
 
 @needs_ssh
 class Ends(SshDaemonCase):
-    def test_a_client_that_finished_sending_gets_its_answer(self):
+    def test_a_side_that_finished_sending_gets_its_answer(self):
         service = self.serve()
-        client, server = self.both(self.carry(service.port).address, service)
-        send_pattern(client, 1, 300000)
-        check_pattern(server, 1, 300000)
-        time.sleep(0.2)
-        send_pattern(server, 2, 1 << 20)
-        check_pattern(client, 2, 1 << 20)
-
-    def test_a_server_that_finished_sending_gets_its_answer(self):
-        service = self.serve()
-        client, server = self.both(self.carry(service.port).address, service)
-        send_pattern(server, 1, 300000)
-        check_pattern(client, 1, 300000)
-        time.sleep(0.2)
-        send_pattern(client, 2, 1 << 20)
-        check_pattern(server, 2, 1 << 20)
+        address = self.carry(service.port).address
+        for first in (0, 1):
+            with self.subTest(first=("client", "server")[first]):
+                pair = self.both(address, service)
+                send_pattern(pair[first], 1, 300000)
+                check_pattern(pair[1 - first], 1, 300000)
+                time.sleep(0.2)
+                send_pattern(pair[1 - first], 2, 1 << 20)
+                check_pattern(pair[first], 2, 1 << 20)
 
     def test_a_close_of_either_side_is_an_end_after_the_last_byte(self):
         service = self.serve()
