@@ -1,6 +1,8 @@
 #include "tests/fuzz/fuzz.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,4 +27,15 @@ const char *file_with(const uint8_t *bytes, size_t length)
     assert(ftruncate(file, 0) == 0);
     assert(pwrite(file, bytes, length, 0) == (ssize_t)length);
     return path;
+}
+
+bool was_taken(int err, const char *error, size_t room)
+{
+    size_t length = strnlen(error, room);
+
+    assert(length < room);
+    assert((err != 0) == (length > 0));
+    assert(text_is_printable(error, length));
+    assert(err == 0 || err == -EINVAL || err == -EILSEQ);
+    return err == 0;
 }

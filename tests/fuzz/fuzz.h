@@ -22,4 +22,8 @@ bool text_is_printable(const char *text, size_t length);
  * the next call. */
 const char *file_with(const uint8_t *bytes, size_t length);
 
+/* Whether a file was taken. One that was not has to have been refused for what is in
+ * it, with an error that can be shown; there is none of a file that was. */
+bool was_taken(int err, const char *error, size_t room);
+
 #endif
