@@ -158,10 +158,21 @@ listen bench
         return [installed("haproxy"), "-db", "-f", config]
 
 
+def nginx_arguments(folder, connections, config):
+    """Of one process, which ends when bench.py does, however that ends."""
+    path = write(os.path.join(folder, "nginx.conf"), f"""{config}
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx.error.log;
+events {{ worker_connections {connections}; }}
+""")
+    return [installed("nginx"), "-p", folder, "-c", path, "-e", f"{folder}/nginx.error.log"]
+
+
 class Nginx(Peer):
     """As it comes, with a buffer of 16 KiB for each direction: 64 KiB were slower.
-    One process, which is all that one connection uses, and which ends when bench.py
-    does, however that ends."""
+    One process, which is all that one connection uses."""
 
     name = "nginx stream"
     program = "nginx"
@@ -174,13 +185,8 @@ class Nginx(Peer):
                                          f"Debian package {cls.package} is not installed")
 
     def arguments(self, folder):
-        config = write(os.path.join(folder, "nginx.conf"), f"""
+        return nginx_arguments(folder, 1000, f"""
 load_module {self.MODULE};
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.error.log;
-events {{ worker_connections 1000; }}
 stream {{
     server {{
         listen 127.0.0.1:{self.port};
@@ -189,7 +195,6 @@ stream {{
     }}
 }}
 """)
-        return [installed("nginx"), "-p", folder, "-c", config, "-e", f"{folder}/nginx.error.log"]
 
 
 class Socat(Peer):

@@ -54,12 +54,7 @@ class HttpServer(peers.Peer):
         peers.write(os.path.join(folder, "page"), "x" * PAGE_BYTES)
         spare = "\n".join(f"    {module}_temp_path {folder}/{module};" for module in
                           ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        config = peers.write(os.path.join(folder, "nginx.conf"), f"""
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.error.log;
-events {{ worker_connections 2000; }}
+        return peers.nginx_arguments(folder, 2000, f"""
 http {{
     access_log off;
     sendfile on;
@@ -72,8 +67,6 @@ http {{
     }}
 }}
 """)
-        return [peers.installed("nginx"), "-p", folder, "-c", config,
-                "-e", f"{folder}/nginx.error.log"]
 
 
 class Wrk:
