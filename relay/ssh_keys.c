@@ -1,9 +1,10 @@
 #include "relay/ssh_keys.h"
 
+#include "relay/settings_file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -46,40 +47,6 @@ static int check_kind(int descriptor, const struct ssh_key_file *file, char *err
     return 0;
 }
 
-/* All there is, or as much as there is room for. */
-static int read_bytes(int descriptor, char *bytes, size_t room, size_t *length)
-{
-    ssize_t got;
-
-    do {
-        got = read(descriptor, bytes + *length, room - *length);
-        if (got > 0)
-            *length += (size_t)got;
-    } while (got > 0 || (got < 0 && errno == EINTR));
-    return got < 0 ? -errno : 0;
-}
-
-static int read_text(int descriptor, const struct ssh_key_file *file, char **out)
-{
-    char *text = malloc(file->bytes_max + 2);
-    size_t length = 0;
-    int err = text ? read_bytes(descriptor, text, file->bytes_max + 1, &length) : -ENOMEM;
-
-    if (!err && length > file->bytes_max)
-        err = -EFBIG;
-    else if (!err && memchr(text, '\0', length))
-        err = -EILSEQ;
-    if (err) {
-        if (text)
-            explicit_bzero(text, length);
-        free(text);
-        return err;
-    }
-    text[length] = '\0';
-    *out = text;
-    return 0;
-}
-
 static void explain(const struct ssh_key_file *file, int err, char *error)
 {
     int used = snprintf(error, SSH_KEYS_ERROR_BYTES, "can't read %s: ", file->shown);
@@ -108,7 +75,7 @@ int ssh_key_file_read(const struct ssh_key_file *file, char **text,
     if (!err)
         err = check_kind(descriptor, file, error);
     if (!err)
-        err = read_text(descriptor, file, text);
+        err = settings_file_read(descriptor, file->bytes_max, text);
     if (err && !error[0])
         explain(file, err, error);
     if (descriptor >= 0)

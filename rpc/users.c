@@ -219,43 +219,22 @@ static int read_file(const struct reader *reader, const char *path, char **out)
 {
     struct stat about;
     FILE *file = NULL;
-    char *text = NULL;
-    size_t length;
     int err = settings_file_open(path, &file);
 
     if (!err && fstat(fileno(file), &about) < 0)
         err = -errno;
-    if (err)
-        goto out;
-    if ((about.st_mode & S_IROTH) && S_ISREG(about.st_mode))
+    if (!err && (about.st_mode & S_IROTH) && S_ISREG(about.st_mode))
         log_write(LOG_WARNING, "everybody on this machine may read %s; chmod o-r keeps it from "
                   "who guesses passwords", reader->path);
-    text = malloc(FILE_BYTES_MAX + 2);
-    if (!text) {
-        err = -ENOMEM;
-        goto out;
-    }
-    length = fread(text, 1, FILE_BYTES_MAX + 1, file);
-    if (ferror(file))
-        err = -errno;
-    else if (length > FILE_BYTES_MAX)
-        err = -EFBIG;
-    else if (memchr(text, '\0', length))
-        err = -EILSEQ;
-    else
-        text[length] = '\0';
-out:
+    if (!err)
+        err = settings_file_read(fileno(file), FILE_BYTES_MAX, out);
     if (file)
         fclose(file);
-    if (err) {
+    if (err)
         snprintf(reader->error, USERS_ERROR_BYTES, "can't read %s: %s", reader->path,
                  err == -EFBIG ? "it has more than a mebibyte" :
                  err == -EILSEQ ? "it has a NUL byte, expected text" : settings_file_error(err));
-        free(text);
-        return err;
-    }
-    *out = text;
-    return 0;
+    return err;
 }
 
 static struct users *users_new(void)
