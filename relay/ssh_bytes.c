@@ -161,7 +161,8 @@ static bool wants_bytes(const struct stream *stream)
 /* How many the channel took: fewer only while keys are exchanged anew. */
 static size_t write_to_channel(struct stream *stream, const char *bytes, size_t length)
 {
-    int written = carrier_write(stream->carrier, stream->channel, bytes, length);
+    int written = carrier_write(stream->carrier, stream->channel, &stream->has_written,
+                                bytes, length);
 
     if (written >= 0)
         return (size_t)written;

@@ -57,10 +57,25 @@ static uint64_t payload_sent(const struct carrier *carrier)
     return carrier->payload.out_bytes;
 }
 
-int carrier_write(struct carrier *carrier, ssh_channel channel, const void *bytes, size_t length)
+static int write_to(struct carrier *carrier, ssh_channel channel, bool *has_written,
+                    const void *bytes, size_t length)
+{
+    int written;
+
+    if (*has_written)
+        return ssh_channel_write(channel, bytes, (uint32_t)length);
+    written = ssh_first_write(channel, bytes, length);
+    if (written == -EMSGSIZE)
+        carrier_fail(carrier, "the server takes no packets with something in them");
+    *has_written = written > 0;
+    return written;
+}
+
+int carrier_write(struct carrier *carrier, ssh_channel channel, bool *has_written,
+                  const void *bytes, size_t length)
 {
     uint64_t sent_before = payload_sent(carrier);
-    int written = ssh_channel_write(channel, bytes, (uint32_t)length);
+    int written = write_to(carrier, channel, has_written, bytes, length);
     uint64_t sent = payload_sent(carrier) - sent_before;
 
     carrier->kept_back = 0;

@@ -36,6 +36,7 @@ struct console {
     int64_t shown_ms;                   /* since when it has been; 0: not yet */
     int64_t leave_ms;                   /* when its user has to have gone; 0: it may stay */
     unsigned long left_out;             /* lines that it did not take */
+    bool has_written;                   /* for carrier_write */
 };
 
 struct carrier {
@@ -106,8 +107,9 @@ bool carrier_keeps_back(const struct carrier *carrier);
 /* Whether more may be written: all that was has been sent. */
 bool carrier_may_write(const struct carrier *carrier);
 
-/* As ssh_channel_write. */
-int carrier_write(struct carrier *carrier, ssh_channel channel, const void *bytes, size_t length);
+/* As ssh_channel_write. *has_written is the channel's own, and false before the first. */
+int carrier_write(struct carrier *carrier, ssh_channel channel, bool *has_written,
+                  const void *bytes, size_t length);
 
 /* Sends an end and a close, or has them sent. false: the session is no good. */
 bool carrier_close_channel(ssh_channel channel);
@@ -124,6 +126,11 @@ int64_t liveness_look(struct carrier *carrier, int64_t now_ms);
 /* The same for one that keeps an exchange of keys from ending, once this turn has
  * written what it does. */
 int64_t liveness_look_at_exchange(struct carrier *carrier, int64_t now_ms);
+
+/* --- ssh_first_write */
+
+/* As ssh_channel_write, or -EMSGSIZE: the server's packets have room for nothing. */
+int ssh_first_write(ssh_channel channel, const void *bytes, size_t length);
 
 /* --- ssh_forward: a tunnel that the carrier holds */
 

@@ -104,10 +104,10 @@ static void put(struct carrier *carrier, const char *text)
         length = snprintf(line, sizeof line, "(%lu lines were left out)%s", console->left_out,
                           console->has_terminal ? "\r\n" : "\n");
         console->left_out = 0;
-        carrier_write(carrier, console->channel, line, (size_t)length);
+        carrier_write(carrier, console->channel, &console->has_written, line, (size_t)length);
     }
     length = snprintf(line, sizeof line, "%s%s", text, console->has_terminal ? "\r\n" : "\n");
-    carrier_write(carrier, console->channel, line, (size_t)length);
+    carrier_write(carrier, console->channel, &console->has_written, line, (size_t)length);
 }
 
 void console_print(struct carrier *carrier, const char *format, ...)

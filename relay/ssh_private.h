@@ -7,6 +7,7 @@
  *     ssh_forward.c   a tunnel that a carrier holds, and where its clients connect
  *     ssh_stream.c    one client of a tunnel: its life
  *     ssh_bytes.c     what it carries
+ *     ssh_first_write.c  the first write in a channel
  *     ssh_console.c   what people see who asked for a session
  *
  * The last six share ssh_carrier.h besides. */

@@ -26,6 +26,7 @@ struct stream {
     ssh_channel channel;
     struct ssh_channel_callbacks_struct callbacks;
     enum stream_state state;
+    bool has_written;                   /* for carrier_write */
     uint64_t asked_at;                  /* bytes heard when the opening was last looked at */
 
     struct leftover to_server, to_client;

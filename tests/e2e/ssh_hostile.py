@@ -9,6 +9,7 @@ PORT" for its addresses, and "done" when it has done its worst.
 """
 
 import contextlib
+import itertools
 import os
 import random
 import struct
@@ -287,14 +288,36 @@ def windows_are_huge(transport):
     _until_closed()
 
 
-def tiny_packets(transport):
-    """Answers opens with a window and a packet size of next to nothing."""
+def tiny_packets(transport, *sizes):
+    """Answers opens with a window without end and a packet size of next to nothing,
+    one of these after the other."""
+    sizes = itertools.cycle(map(int, sizes))
+
     def parse_open(self, message):
         message.get_text()
         number = message.get_int()
-        self._send_message(_message(MSG_CHANNEL_OPEN_SUCCESS, number, 0, LAST, random.choice((0, 1))))
+        self._send_message(_message(MSG_CHANNEL_OPEN_SUCCESS, number, 0, LAST, next(sizes)))
     transport._handler_table = {**transport._handler_table, MSG_CHANNEL_OPEN: parse_open}
     _address(transport)
+    _until_closed()
+
+
+def a_session_of_tiny_packets(transport, size):
+    """Has lines shown to it in packets of so many bytes."""
+    number = []
+    there = threading.Event()
+
+    def parse_success(self, message):
+        message.get_int()
+        number.append(message.get_int())
+        there.set()
+    transport._handler_table = {**transport._handler_table, MSG_CHANNEL_OPEN_SUCCESS: parse_success}
+    _address(transport)
+    _send(transport, MSG_CHANNEL_OPEN, b"session", 7, LAST, int(size))
+    if not there.wait(ssh_peer.WAIT_S):
+        raise AssertionError("no session was opened")
+    with contextlib.suppress(*THROWN_OUT):
+        _send(transport, MSG_CHANNEL_REQUEST, number[0], b"shell", True)
     _until_closed()
 
 

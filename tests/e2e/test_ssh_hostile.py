@@ -140,7 +140,7 @@ class HostileChannels(HostileCase):
         self.assertIsInstance(writing.result(), ConnectionError)
 
     def test_packets_of_a_byte_or_none(self):
-        hostile = self.let_loose("tiny_packets")
+        hostile = self.let_loose("tiny_packets", 0, 1, 9, 11)
         address = self.port_of(hostile)
         hostile.expect("done")
         clients = [self.connect(address) for _ in range(4)]
@@ -150,6 +150,23 @@ class HostileChannels(HostileCase):
         self.finish(hostile, done=False)
         for client in clients:
             self.assertEqual(how_it_ended(client), "reset")
+
+    def test_packets_that_have_room_for_their_header_alone(self):
+        hostile = self.let_loose("tiny_packets", 10)
+        address = self.port_of(hostile)
+        hostile.expect("done")
+        client = self.connect(address)
+        client.sendall(b"?")
+        client.settimeout(5)
+        self.assertEqual(how_it_ended(client), "reset")
+        self.finish(hostile, done=False)
+
+    def test_a_session_whose_packets_have_room_for_their_header_alone(self):
+        before = len(self.daemon.errors())
+        hostile = self.let_loose("a_session_of_tiny_packets", 10)
+        self.port_of(hostile)
+        self.daemon.log_line("is gone from ssh: the server takes no packets", before, 5)
+        self.finish(hostile)
 
     def test_ends_and_closes_in_odd_orders(self):
         hostile = self.let_loose("odd_orders")
