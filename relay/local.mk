@@ -35,6 +35,7 @@ relay_librelay_la_SOURCES += \
 	relay/ssh_bytes.c \
 	relay/ssh_carrier.c relay/ssh_carrier.h \
 	relay/ssh_console.c \
+	relay/ssh_exchange.c \
 	relay/ssh_first_write.c \
 	relay/ssh_forward.c \
 	relay/ssh_host_key.c relay/ssh_host_key.h \

@@ -39,53 +39,9 @@ static bool has_unsent(const struct carrier *carrier)
     return ssh_get_status(carrier->entrant.session) & SSH_WRITE_PENDING;
 }
 
-/* Nothing but libssh's counter of what it has sent tells. */
-bool carrier_keeps_back(const struct carrier *carrier)
-{
-    return carrier->kept_back &&
-           carrier->payload.out_bytes < carrier->kept_back_at + carrier->kept_back;
-}
-
 bool carrier_may_write(const struct carrier *carrier)
 {
-    return !carrier->failure && !has_unsent(carrier) && !carrier_keeps_back(carrier);
-}
-
-/* libssh counts while it writes. */
-static uint64_t payload_sent(const struct carrier *carrier)
-{
-    return carrier->payload.out_bytes;
-}
-
-static int write_to(struct carrier *carrier, ssh_channel channel, bool *has_written,
-                    const void *bytes, size_t length)
-{
-    int written;
-
-    if (*has_written)
-        return ssh_channel_write(channel, bytes, (uint32_t)length);
-    written = ssh_first_write(channel, bytes, length);
-    if (written == -EMSGSIZE)
-        carrier_fail(carrier, "the server takes no packets with something in them");
-    *has_written = written > 0;
-    return written;
-}
-
-int carrier_write(struct carrier *carrier, ssh_channel channel, bool *has_written,
-                  const void *bytes, size_t length)
-{
-    uint64_t sent_before = payload_sent(carrier);
-    int written = write_to(carrier, channel, has_written, bytes, length);
-    uint64_t sent = payload_sent(carrier) - sent_before;
-
-    carrier->kept_back = 0;
-    if (written > 0 && sent < (uint64_t)written) {
-        carrier->kept_back = (uint64_t)written - sent;
-        carrier->kept_back_at = carrier->payload.out_bytes;
-        carrier->kept_back_heard = carrier->counter.in_bytes;
-        carrier->kept_back_ms = clock_ms();
-    }
-    return written;
+    return !carrier->failure && !has_unsent(carrier) && !carrier->kept_back;
 }
 
 /* SSH_AGAIN: it will be sent; but what was asked for second has not been begun. */
@@ -279,7 +235,7 @@ static int64_t look(struct carrier *carrier)
     while (carrier->waiting > WAITING_BYTES_MAX && !carrier->failure)
         stream_break(streams_fullest(carrier), "too much waits for slow clients");
     look_ms = clock_earlier(look_ms, forwards_next_ms(carrier));    /* as the streams left it */
-    look_ms = clock_earlier(look_ms, liveness_look_at_exchange(carrier, now_ms));
+    look_ms = clock_earlier(look_ms, exchange_look(carrier, now_ms));
     look_ms = clock_earlier(look_ms, console_look(carrier, now_ms));
     count_without_tunnel(carrier);
     if (!forwards_have_tunnel(carrier)) {

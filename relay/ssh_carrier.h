@@ -62,10 +62,12 @@ struct carrier {
 
     struct ssh_counter_struct counter;  /* bytes of the connection, by libssh */
     struct ssh_counter_struct payload;  /* bytes in packets that libssh has sent, not kept back */
-    uint64_t kept_back;                 /* bytes that it has taken and not sent, or 0 */
+    uint64_t kept_back;                 /* bytes that it took and did not send, or 0 */
     uint64_t kept_back_at;              /* payload sent when it was asked to */
-    uint64_t kept_back_heard;           /* bytes received then */
-    int64_t kept_back_ms;
+    int64_t exchange_ms;                /* since when keys are exchanged anew; 0: they are not */
+    uint64_t exchange_heard;            /* bytes received then */
+    uint64_t exchange_packets;          /* packets received then */
+    uint64_t proven_packets;            /* received when last something was surely not kept back */
     uint64_t heard_bytes;               /* of them, received at the last look */
     int64_t heard_ms;                   /* when some were received last */
     int64_t ping_ms;                    /* when the next question is due, if it is silent */
@@ -100,16 +102,8 @@ void carrier_fail(struct carrier *carrier, const char *why);
 /* A buffer for bytes that pass; NULL: there is no memory, and the carrier has failed. */
 char *carrier_room(struct carrier *carrier);
 
-/* While keys are exchanged anew, libssh takes what is written, however much, and
- * keeps it back: whether it does. */
-bool carrier_keeps_back(const struct carrier *carrier);
-
 /* Whether more may be written: all that was has been sent. */
 bool carrier_may_write(const struct carrier *carrier);
-
-/* As ssh_channel_write. *has_written is the channel's own, and false before the first. */
-int carrier_write(struct carrier *carrier, ssh_channel channel, bool *has_written,
-                  const void *bytes, size_t length);
 
 /* Sends an end and a close, or has them sent. false: the session is no good. */
 bool carrier_close_channel(ssh_channel channel);
@@ -123,9 +117,15 @@ void liveness_begin(struct carrier *carrier, int64_t now_ms);
  * it has to be looked at again. */
 int64_t liveness_look(struct carrier *carrier, int64_t now_ms);
 
-/* The same for one that keeps an exchange of keys from ending, once this turn has
- * written what it does. */
-int64_t liveness_look_at_exchange(struct carrier *carrier, int64_t now_ms);
+/* --- ssh_exchange */
+
+/* As ssh_channel_write. *has_written is the channel's own, and false before the first. */
+int carrier_write(struct carrier *carrier, ssh_channel channel, bool *has_written,
+                  const void *bytes, size_t length);
+
+/* Ends the carrier of a server that keeps an exchange of keys from ending, once this turn
+ * has written what it does. When it has to be looked at again. */
+int64_t exchange_look(struct carrier *carrier, int64_t now_ms);
 
 /* --- ssh_first_write */
 

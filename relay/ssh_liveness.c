@@ -1,11 +1,9 @@
-/* Whether a server is still there, and goes on with what it has begun. */
+/* Whether a server is still there. */
 #include "relay/ssh_carrier.h"
 
 enum {
     PING_MS_MAX = 12000,                /* a dead server is noticed within a minute */
-    PINGS_UNANSWERED_MAX = 5,
-    EXCHANGE_MS_MAX = 60000,            /* in which keys are exchanged anew ... */
-    EXCHANGE_HEARD_BYTES = 32 * 1024 * 1024     /* ... and so much may come meanwhile */
+    PINGS_UNANSWERED_MAX = 5
 };
 
 /* A question whose answer is always no: to take back a forward of the server's,
@@ -48,18 +46,4 @@ int64_t liveness_look(struct carrier *carrier, int64_t now_ms)
             ping(carrier);
     }
     return clock_earlier(carrier->ping_ms, dead_ms);
-}
-
-/* A server that does not go on with an exchange of keys could have what is kept back
- * grow without end. */
-int64_t liveness_look_at_exchange(struct carrier *carrier, int64_t now_ms)
-{
-    int64_t until_ms = carrier->kept_back_ms + EXCHANGE_MS_MAX;
-
-    if (!carrier_keeps_back(carrier))
-        return INT64_MAX;
-    if (now_ms >= until_ms ||
-        carrier->counter.in_bytes - carrier->kept_back_heard > EXCHANGE_HEARD_BYTES)
-        carrier_fail(carrier, "the server does not go on with an exchange of keys");
-    return until_ms;
 }

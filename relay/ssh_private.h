@@ -7,10 +7,11 @@
  *     ssh_forward.c   a tunnel that a carrier holds, and where its clients connect
  *     ssh_stream.c    one client of a tunnel: its life
  *     ssh_bytes.c     what it carries
+ *     ssh_exchange.c  what is written, also while keys are exchanged anew
  *     ssh_first_write.c  the first write in a channel
  *     ssh_console.c   what people see who asked for a session
  *
- * The last six share ssh_carrier.h besides. */
+ * The last eight share ssh_carrier.h besides. */
 #ifndef RELAY_SSH_PRIVATE_H
 #define RELAY_SSH_PRIVATE_H
 

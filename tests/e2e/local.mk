@@ -31,7 +31,9 @@ ssh_tests = \
 	tests/e2e/test_ssh_life.py \
 	tests/e2e/test_ssh_refused.py \
 	tests/e2e/test_ssh_slow.py
-ssh_fault_tests = tests/e2e/test_ssh_faults.py
+ssh_fault_tests = \
+	tests/e2e/test_ssh_exchange.py \
+	tests/e2e/test_ssh_faults.py
 if WITH_SSH
 TESTS += $(ssh_tests)
 fault_tests += $(ssh_fault_tests)
@@ -45,3 +47,9 @@ EXTRA_DIST += $(e2e_tests) $(fault_tests) $(ssh_tests) $(ssh_fault_tests) tests/
 check_LTLIBRARIES += tests/faults/shim.la
 tests_faults_shim_la_SOURCES = tests/faults/shim.c tests/faults/shim.h
 tests_faults_shim_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+if WITH_SSH
+check_LTLIBRARIES += tests/faults/early_exchange.la
+tests_faults_early_exchange_la_SOURCES = tests/faults/early_exchange.c
+tests_faults_early_exchange_la_CFLAGS = $(AM_CFLAGS) $(SSH_CFLAGS)
+tests_faults_early_exchange_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+endif

@@ -26,7 +26,7 @@ from paramiko.common import (MSG_CHANNEL_CLOSE, MSG_CHANNEL_DATA, MSG_CHANNEL_EO
 import ssh_peer
 from ssh_peer import say
 
-KEXINIT, EXTENDED_DATA = 20, 95
+IGNORE, KEXINIT, EXTENDED_DATA = 2, 20, 95
 CHANNEL_SUCCESS, CHANNEL_FAILURE = 99, 100
 LAST = 0xffffffff
 THROWN_OUT = (paramiko.SSHException, EOFError, OSError)
@@ -450,6 +450,56 @@ def a_key_exchange_begun(transport):
     transport._handler_table = _heedless(transport._handler_table, KEXINIT)
     with contextlib.suppress(*THROWN_OUT):
         transport._send_kex_init()
+    _until_closed()
+
+
+def a_key_exchange_drawn_out(transport):
+    """Begins one when a client is there and does not go on with it, but is not silent."""
+    transport._handler_table = _heedless(transport._handler_table, KEXINIT)
+    _first_channel(transport)
+    say("there")
+    with contextlib.suppress(*THROWN_OUT):
+        transport._send_kex_init()
+        while transport.is_active():
+            _send(transport, IGNORE, b"still here")
+            time.sleep(0.2)
+    _until_closed()
+
+
+def _until_asked_for_keys(transport):
+    """Talks until the proxy wants new keys; it never gets an answer to that."""
+    asked = threading.Event()
+    transport._handler_table = {**transport._handler_table, KEXINIT: lambda *_: asked.set()}
+    for _ in range(200):
+        _send(transport, IGNORE, b"x" * 30000)
+        if asked.wait(0.01):
+            return
+    raise AssertionError("the proxy did not ask for new keys")
+
+
+def keys_unanswered_and_requests(transport, count):
+    """Does not answer when it is asked for new keys, and asks much itself."""
+    _address(transport)
+    _until_asked_for_keys(transport)
+    say("asked")
+    with contextlib.suppress(*THROWN_OUT):
+        for _ in range(int(count)):
+            _global(transport, b"", True)
+            if not transport.is_active():
+                break
+    _until_closed()
+
+
+def keys_unanswered_and_unknown_numbers(transport):
+    """The same, and has the proxy say all the while that it does not understand."""
+    _first_channel(transport)
+    _until_asked_for_keys(transport)
+    say("asked")
+    with contextlib.suppress(*THROWN_OUT):
+        while transport.is_active():
+            for _ in range(30):
+                _send(transport, 191)
+            time.sleep(0.04)
     _until_closed()
 
 

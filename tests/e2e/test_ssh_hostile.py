@@ -248,6 +248,18 @@ class HostileMessages(HostileCase):
             self.assertIsInstance(each.result(), ConnectionError)       # as of any carrier that is dead
         self.finish(hostile, done=False)
 
+    def test_a_key_exchange_that_is_drawn_out_ends_with_its_carrier(self):
+        hostile = self.let_loose("a_key_exchange_drawn_out")
+        client = self.connect(self.port_of(hostile))
+        hostile.expect("there")
+        client.settimeout(75)
+        writing = in_thread(send_until_error, client)
+        time.sleep(5)
+        self.assert_well()                  # amid it
+        self.assertIsInstance(writing.result(75), ConnectionError)
+        hostile.expect("done")
+        self.finish(hostile, done=False)
+
 
 @needs_paramiko
 class Bystanders(SshDaemonCase):
