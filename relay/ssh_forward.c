@@ -254,7 +254,8 @@ int64_t forwards_next_ms(const struct carrier *carrier)
     int64_t next_ms = INT64_MAX;
 
     for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry))
-        next_ms = clock_earlier(next_ms, rate_next_ms(&forward->rate));
+        if (forward->tunnel)            /* or it does not grow any more */
+            next_ms = clock_earlier(next_ms, rate_next_ms(&forward->rate));
     return next_ms;
 }
 

@@ -393,6 +393,15 @@ def closes_unanswered_and_more_sent(transport, megabytes):
     _until_closed()
 
 
+def bulk_and_closes_unanswered(transport):
+    """Sends its client what a window takes, and does not answer when it is closed."""
+    transport._channel_handler_table = _heedless(transport._channel_handler_table, MSG_CHANNEL_CLOSE)
+    channel = _first_channel(transport)
+    for _ in range(36):
+        _send(transport, MSG_CHANNEL_DATA, channel.remote_chanid, b"x" * 32768)
+    _until_closed()
+
+
 def opens_unanswered(transport):
     """Never says whether it takes a client."""
     transport._handler_table = _heedless(transport._handler_table, MSG_CHANNEL_OPEN)

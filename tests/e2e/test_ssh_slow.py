@@ -2,6 +2,7 @@
 """What is slow, stuck or without an answer behind ssh costs nobody but itself."""
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -349,6 +350,27 @@ class Lifetime(SlowCase):
         hostile.expect("done")
         self.assert_no_more_memory(before_kib, self.MOST_KIB)
         self.assert_serves()
+        hostile.finish()
+
+
+@needs_paramiko
+class LifetimeAtARate(SlowCase):
+    LIFETIME_S = 3
+    options = ("--lifetime", str(LIFETIME_S), "--rate", "100000")
+
+    def processor_s(self):
+        with open(f"/proc/{self.daemon.process.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def test_a_rate_used_up_when_its_tunnel_ends_wakes_nobody(self):
+        hostile = self.begin(Hostile, "bulk_and_closes_unanswered")
+        client = self.connect((self.daemon.host, int(hostile.expect(r"allocated (\d+)")[1])))
+        hostile.expect("done")
+        self.assertEqual(how_it_ended(client), "reset")
+        before_s = self.processor_s()
+        time.sleep(2)
+        self.assertLess(self.processor_s() - before_s, 0.5)
         hostile.finish()
 
 
