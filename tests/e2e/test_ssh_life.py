@@ -46,6 +46,12 @@ class LifeCase(SshCase):
         carrier.kill()
         wait_until(lambda: self.daemon.counts()["threads"] < since, "the carrier's thread has ended")
 
+    def drop_ssh(self, autossh):
+        """The same of one that comes back by itself."""
+        since = len(self.daemon.errors())
+        autossh.drop()
+        self.daemon.log_line("waits for its server", since)
+
     def listens(self, address):
         return address[1] in self.daemon.ports.listening()
 
@@ -254,7 +260,7 @@ class Restarts(LifeCase):
         address = carrier.address
         for number in (2, 3):
             self.assertEqual(ask(address), b"?")
-            carrier.drop()
+            self.drop_ssh(carrier)
             client = self.connect(address)
             client.sendall(b"x")
             self.assertEqual(receive_exactly(client, 1), b"x")
@@ -267,7 +273,7 @@ class Restarts(LifeCase):
         service, token = self.serve(echo), Token(self.daemon)
         carrier = self.carry(service.port, kind=Autossh, login=token.login)
         self.assertEqual(ask(token.address), b"?")
-        carrier.drop()
+        self.drop_ssh(carrier)
         self.assertEqual(ask(token.address), b"?")
         self.end()
 
