@@ -84,6 +84,101 @@ enum tristero_status tristero_host_key(struct tristero_proxy *proxy, char **line
 enum tristero_status tristero_attach(struct tristero_proxy *proxy, const char *server_uri,
                                      int *connection, struct tristero_error *error);
 
+/* --- Serving: any number of clients over one tunnel, at one address
+ *
+ *     static int connect_service(void *context)
+ *     {
+ *         int mine, theirs = tristero_stream_pair(&mine);
+ *
+ *         if (theirs >= 0)
+ *             start_thread_that_speaks_with_a_client(context, mine);
+ *         return theirs;
+ *     }
+ *
+ *     struct tristero_service service = { .connect = connect_service };
+ *
+ *     if (!tristero_server_new(proxy, &service, &server, &error)) {
+ *         puts(tristero_server_address(server));
+ *         tristero_server_run(server);
+ *     }
+ *
+ * The bytes of all clients come over one connection to the proxy, by the webmux
+ * backend, or over a few of them. When one is lost, its clients are cut off, and the
+ * library attaches again; the address stays the same for as long as the proxy keeps
+ * it, and is asked for anew after that. */
+
+struct tristero_server;
+
+enum tristero_event_kind {
+    TRISTERO_ATTACHED,          /* again: there is no such event for the first time */
+    TRISTERO_MOVED,             /* the same, but at a new address, since the old one is gone */
+    TRISTERO_LOST,              /* a connection to the proxy, why in text; tried again at once */
+    TRISTERO_RETRYING,          /* attaching failed, why in text; tried again after wait_ms */
+    TRISTERO_CLIENT_CAME,
+    TRISTERO_CLIENT_REFUSED,    /* by the service, why in text: the client gets a reset */
+    TRISTERO_CLIENT_LEFT        /* why in text, and how many bytes it had */
+};
+
+struct tristero_event {
+    enum tristero_event_kind kind;
+    const char *address;        /* where clients connect; never NULL */
+    const char *text;           /* one line for people, in printable ASCII; never NULL */
+    int wait_ms;
+    unsigned long client;       /* of those events: a number, from 1 on */
+    unsigned long long bytes_from_client, bytes_to_client;
+};
+
+struct tristero_service {
+    /* A client has come. Returns a stream socket, connected or about to be, that is
+     * the library's from then on, and that the client is to be relayed with; or a
+     * negative errno. Must not wait. Called by the thread that runs the server, as
+     * is event. */
+    int (*connect)(void *context);
+    void (*event)(void *context, const struct tristero_event *event);   /* or NULL */
+    void *context;
+    int connections;            /* to the proxy, each for 127 clients at once; 0: one */
+};
+
+/* Opens a tunnel and attaches to it, which may take the time that the proxy's options
+ * say. service is copied. *server is the caller's, until tristero_server_free; the
+ * proxy must last as long. */
+enum tristero_status tristero_server_new(struct tristero_proxy *proxy,
+                                         const struct tristero_service *service,
+                                         struct tristero_server **server,
+                                         struct tristero_error *error);
+
+/* Where clients connect, such as tcp://proxy.example.org:8011: as it was with
+ * tristero_server_new; events tell when it changes. The server's. */
+const char *tristero_server_address(const struct tristero_server *server);
+
+/* Serves clients on the calling thread, until tristero_server_stop. */
+void tristero_server_run(struct tristero_server *server);
+
+/* Makes tristero_server_run return soon, also if it is called later. By any thread,
+ * or a signal's handler. */
+void tristero_server_stop(struct tristero_server *server);
+
+/* Resets whoever is connected. Not while tristero_server_run runs. NULL is ignored. */
+void tristero_server_free(struct tristero_server *server);
+
+struct tristero_statistics {
+    unsigned clients;           /* connected now */
+    unsigned connections;       /* to the proxy, now */
+    unsigned long long clients_in_all, refused;
+    unsigned long long bytes_from_clients, bytes_to_clients;
+    unsigned long long times_lost;      /* connections to the proxy */
+    unsigned rtt_us;            /* round trip to the proxy, as the kernel sees it; 0: unknown */
+};
+
+/* By any thread. */
+void tristero_server_look(const struct tristero_server *server,
+                          struct tristero_statistics *statistics);
+
+/* For tristero_service.connect: a pair of sockets. Returns one for the library; *mine
+ * gets the other, in blocking mode, closed on exec. Or a negative errno. A client that
+ * is reset shows there as an end: a pair can't tell the two apart. */
+int tristero_stream_pair(int *mine);
+
 #ifdef __cplusplus
 }
 #endif
