@@ -1,0 +1,104 @@
+"""The command: python -m tristero_tunnel expose 8080."""
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import Callable, List, Optional
+
+from . import __version__
+from .expose import expose
+from .proxy import TunnelError
+from .service import Service
+from .tunnel import Tunnel
+
+OK, FAILED, USAGE = 0, 1, 2
+CARRIERS_MAX = 16
+TIMEOUT_MAX_S = 3600
+
+log = logging.getLogger("tristero_tunnel")
+
+
+def _number(highest: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= highest:
+            raise argparse.ArgumentTypeError(
+                f'got "{text}", expected a whole number from 1 to {highest}')
+        return int(text)
+    return read
+
+
+def _read_arguments(words: Optional[List[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tristero_tunnel",
+        description="Makes a service reachable through a tunnel of a Tristero proxy.")
+    parser.add_argument("--version", action="version", version=f"tristero_tunnel {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="expose", required=True)
+    command = commands.add_parser(
+        "expose", help="exposes a service to any number of clients",
+        description="Opens a tunnel, prints the address for clients, and relays each client "
+                    "to the service. After a loss it comes back to the same address.")
+    command.add_argument("service", metavar="[HOST:]PORT | unix:/PATH",
+                         help="what is exposed; HOST is 127.0.0.1 if it is left out")
+    command.add_argument("--proxy", metavar="URL", default=os.environ.get("TRISTERO_PROXY"),
+                         help="the proxy's XML-RPC; else the environment's TRISTERO_PROXY")
+    command.add_argument("--carriers", metavar="N", type=_number(CARRIERS_MAX), default=1,
+                         help="connections to the proxy, each for 127 clients at once (1)")
+    command.add_argument("--timeout", metavar="S", type=_number(TIMEOUT_MAX_S), default=30,
+                         help="seconds to wait for the proxy's answers and connections (30)")
+    arguments = parser.parse_args(words)
+    if not arguments.proxy:
+        command.error("no proxy is given: expected --proxy URL, or TRISTERO_PROXY in the "
+                      "environment, such as http://127.0.0.1:8000/RPC2")
+    try:
+        arguments.service = Service(arguments.service)
+    except ValueError as error:
+        command.error(str(error))
+    return arguments
+
+
+def _print_address(address: str, is_http: bool) -> None:
+    print(f"http{address[len('tcp'):]}/" if is_http else address, flush=True)
+
+
+async def _serve(arguments: argparse.Namespace) -> int:
+    is_http = await arguments.service.speaks_http()
+    tunnel = await Tunnel.open(arguments.proxy, arguments.carriers, arguments.timeout,
+                               lambda address: _print_address(address, is_http))
+    async with tunnel:
+        _print_address(tunnel.address, is_http)
+        await expose(tunnel, arguments.service, arguments.carriers)
+    return OK
+
+
+async def _run(arguments: argparse.Namespace) -> int:
+    """Serves until a signal comes."""
+    serving = asyncio.ensure_future(_serve(arguments))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        return await serving
+    except asyncio.CancelledError:
+        return OK
+    except ValueError as error:
+        log.error("%s", error)
+        return USAGE
+    except TunnelError as error:
+        log.error("%s", error)
+        return FAILED
+    except OSError as error:
+        log.error("can't write to standard output: %s", error.strerror)
+        sys.stdout = open(os.devnull, "w", encoding="ascii")    # for the flush at the end
+        return FAILED
+
+
+def main(words: Optional[List[str]] = None) -> int:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO,
+                        format="tristero-tunnel: %(message)s")
+    return asyncio.run(_run(_read_arguments(words)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

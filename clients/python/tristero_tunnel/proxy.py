@@ -1,0 +1,151 @@
+"""proxy: the XML-RPC calls to a Tristero proxy."""
+import asyncio
+import socket
+import threading
+import urllib.parse
+import xmlrpc.client
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Callable, Tuple, TypeVar, Union
+from xml.parsers.expat import ExpatError
+
+UNKNOWN_TUNNEL = 2      # a fault's code, as in doc/protocol.md
+
+Result = TypeVar("Result")
+
+
+class TunnelError(Exception):
+    """The proxy could not be called, or refused. fault_code is that of its fault, or 0."""
+
+    def __init__(self, text: str, fault_code: int = 0) -> None:
+        super().__init__("".join(c if " " <= c <= "~" else "?" for c in text))
+        self.fault_code = fault_code
+
+
+async def in_thread(function: Callable[[], Result]) -> Result:
+    """Runs what blocks beside the loop. Nobody waits for the thread at the end."""
+    loop = asyncio.get_running_loop()
+    future: "asyncio.Future[Result]" = loop.create_future()
+
+    def settle(result: Any, error: "BaseException | None") -> None:
+        if future.done():
+            if isinstance(result, socket.socket):
+                result.close()
+        elif error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except Exception as caught:     # handed on
+            error = caught
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:            # the loop has ended meanwhile
+            pass
+
+    threading.Thread(target=run, daemon=True).start()
+    return await future
+
+
+class _Transport(xmlrpc.client.Transport):
+    timeout_s = 30.0
+
+    def make_connection(self, host: Any) -> HTTPConnection:
+        connection = super().make_connection(host)
+        connection.timeout = self.timeout_s
+        return connection
+
+
+class _SafeTransport(xmlrpc.client.SafeTransport):
+    timeout_s = 30.0
+
+    def make_connection(self, host: Any) -> HTTPSConnection:
+        connection = super().make_connection(host)
+        connection.timeout = self.timeout_s
+        return connection
+
+
+class Proxy:
+    """The proxy whose XML-RPC is at url, such as http://proxy.example.org:8000/RPC2;
+    a user and password in it are never told in an error. ValueError for a URL that
+    can't be one. Each call is a connection of its own."""
+
+    def __init__(self, url: str, timeout_s: float = 30) -> None:
+        shown = url.rpartition("@")[2]
+        try:
+            parts = urllib.parse.urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError(f'the proxy\'s URL is "{shown}", expected one such as '
+                             "http://proxy:8000/RPC2")
+        self._url = url
+        self._is_safe = parts.scheme == "https"
+        self._shown = parts.scheme + "://" + parts.netloc.rpartition("@")[2] + parts.path
+        self._timeout_s = timeout_s
+
+    async def open_tunnel(self) -> str:
+        """Opens a webmux tunnel: the URI where its server attaches."""
+        return await self._call("Tunnel.openTunnel", "webmux")
+
+    async def tunnel_address(self, server_uri: str) -> str:
+        """The URI where the tunnel's clients connect."""
+        return await self._call("Tunnel.getTunnelAddress", server_uri)
+
+    async def _call(self, method: str, argument: str) -> str:
+        answer = await in_thread(lambda: self._call_and_wait(method, argument))
+        if not isinstance(answer, str):
+            raise TunnelError(f"{self._shown} answered with something that is no string")
+        try:
+            host_and_port(answer)
+        except ValueError:
+            raise TunnelError(f'{self._shown} answered "{answer[:100]}": '
+                              "expected scheme://host:port") from None
+        return answer
+
+    def _call_and_wait(self, method: str, argument: str) -> object:
+        transport: Union[_Transport, _SafeTransport]
+        transport = _SafeTransport() if self._is_safe else _Transport()
+        transport.timeout_s = self._timeout_s
+        try:
+            with xmlrpc.client.ServerProxy(self._url, transport) as server:
+                answer: object = getattr(server, method)(argument)
+                return answer
+        except xmlrpc.client.Fault as fault:
+            raise TunnelError(f"{self._shown} says: {fault.faultString}",
+                              fault.faultCode) from None
+        except xmlrpc.client.ProtocolError as error:
+            raise TunnelError(f"can't call {self._shown}: {_http_reason(error)}") from None
+        except socket.timeout:
+            raise TunnelError(f"{self._shown} did not answer in time") from None
+        except OSError as error:
+            raise TunnelError(f"can't call {self._shown}: {reason(error)}") from None
+        except (xmlrpc.client.Error, ExpatError, HTTPException, ValueError) as error:
+            raise TunnelError(f"{self._shown} does not speak XML-RPC: {error}") from None
+
+
+def _http_reason(error: xmlrpc.client.ProtocolError) -> str:
+    if error.errcode == 401:
+        return "it asks for a user and password, and these are none that it knows"
+    if error.errcode == 429:
+        return "too many connections or wrong passwords come from this address; try again later"
+    return f"HTTP status {error.errcode} {error.errmsg}"
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, for people."""
+    if isinstance(error, (socket.timeout, asyncio.TimeoutError)):
+        return "no answer in time"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def host_and_port(uri: str) -> Tuple[str, int]:
+    """("proxy", 8010) of "webmux://proxy:8010"; ValueError for anything else."""
+    parts = urllib.parse.urlsplit(uri)
+    if not parts.scheme or not parts.hostname or not parts.port or parts.path not in ("", "/"):
+        raise ValueError(f"{uri!r} is not scheme://host:port")
+    return parts.hostname, parts.port

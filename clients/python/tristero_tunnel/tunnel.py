@@ -1,0 +1,169 @@
+"""tunnel: a tunnel of a proxy, kept attached, and its clients as they come."""
+import asyncio
+import logging
+import random
+import socket
+from types import TracebackType
+from typing import AsyncIterator, Callable, List, Optional, Type
+
+from .carrier import Carrier, Stream
+from .proxy import UNKNOWN_TUNNEL, Proxy, TunnelError, host_and_port, in_thread, reason
+from .sessions import Budget
+
+BACKOFF_FIRST_S = 1.0
+BACKOFF_LAST_S = 30.0
+STEADY_S = 10.0         # a carrier that held for so long was a good one
+
+log = logging.getLogger("tristero_tunnel")
+
+
+class Tunnel:
+    """A tunnel that is open, attached, and attaches again after a loss.
+
+        async with await Tunnel.open("http://proxy:8000/RPC2") as tunnel:
+            print(tunnel.address)               # tcp://proxy:8011
+            async for stream in tunnel:         # a client has come
+                asyncio.create_task(serve(stream))
+
+    What happens is logged, as "tristero_tunnel"."""
+
+    def __init__(self, proxy: Proxy, timeout_s: float, on_address: Callable[[str], None]) -> None:
+        """For open."""
+        self._proxy = proxy
+        self._timeout_s = timeout_s
+        self._on_address = on_address
+        self._server_uri = self._address = ""
+        self._generation = 0
+        self._renewing = asyncio.Lock()
+        self._streams: "asyncio.Queue[Stream]" = asyncio.Queue()
+        self._budget = Budget()
+        self._keepers: List["asyncio.Task[None]"] = []
+
+    @classmethod
+    async def open(cls, proxy_url: str, carriers: int = 1, timeout_s: float = 30,
+                   on_address: Callable[[str], None] = lambda address: None) -> "Tunnel":
+        """Opens a tunnel and attaches to it; TunnelError if that can't be, ValueError
+        for a bad URL. Each carrier is a connection that takes 127 clients at once.
+        on_address is told a new address, which there is when the proxy has lost the
+        tunnel, but not the first one."""
+        tunnel = cls(Proxy(proxy_url, timeout_s), timeout_s, on_address)
+        await tunnel._open_another()
+        try:
+            first = await tunnel._dial()
+        except OSError as error:
+            raise TunnelError(f"can't attach to {tunnel._server_uri}: {reason(error)}") from None
+        for number in range(carriers):
+            keeper = tunnel._keep(number + 1, None if number else first)
+            tunnel._keepers.append(asyncio.ensure_future(keeper))
+            tunnel._keepers[-1].add_done_callback(_tell_failure)
+        return tunnel
+
+    @property
+    def address(self) -> str:
+        """Where clients connect now, such as tcp://proxy:8011."""
+        return self._address
+
+    async def accept(self) -> Stream:
+        """The next client, whenever it comes."""
+        return await self._streams.get()
+
+    async def __aiter__(self) -> AsyncIterator[Stream]:
+        while True:
+            yield await self.accept()
+
+    async def close(self) -> None:
+        """Detaches. Clients that are there see a reset."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    async def __aenter__(self) -> "Tunnel":
+        return self
+
+    async def __aexit__(self, kind: Optional[Type[BaseException]],
+                        error: Optional[BaseException],
+                        trace: Optional[TracebackType]) -> None:
+        await self.close()
+
+    # --- attaching
+
+    async def _open_another(self) -> None:
+        self._server_uri = await self._proxy.open_tunnel()
+        self._address = await self._proxy.tunnel_address(self._server_uri)
+        self._generation += 1
+
+    async def _dial(self) -> socket.socket:
+        host, port = host_and_port(self._server_uri)
+        address = (host, port)
+        connection = await in_thread(
+            lambda: socket.create_connection(address, self._timeout_s))
+        connection.setblocking(False)
+        prepare(connection)
+        return connection
+
+    async def _keep(self, number: int, connection: Optional[socket.socket]) -> None:
+        """Keeps one carrier attached."""
+        loop = asyncio.get_running_loop()
+        backoff_s = BACKOFF_FIRST_S
+        while True:
+            began = loop.time()
+            generation = self._generation
+            try:
+                was_good = await self._carry(number, connection or await self._dial())
+            except OSError as error:
+                was_good = False
+                log.warning("can't attach to %s: %s", self._server_uri, reason(error))
+            connection = None
+            if not was_good:
+                await self._renew(generation)
+            if was_good and loop.time() - began > STEADY_S:
+                backoff_s = BACKOFF_FIRST_S
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1))
+            backoff_s = min(2 * backoff_s, BACKOFF_LAST_S)
+
+    async def _carry(self, number: int, connection: socket.socket) -> bool:
+        """One carrier to its end; whether the proxy spoke on it."""
+        carrier = Carrier(connection, self._streams.put_nowait, budget=self._budget)
+        log.info("carrier %d is attached to %s", number, self._server_uri)
+        why = await carrier.run()
+        log.warning("carrier %d ended: %s; attaching again", number, why)
+        return carrier.was_heard
+
+    async def _renew(self, generation: int) -> None:
+        """Opens another tunnel if the proxy does not know ours any more."""
+        async with self._renewing:
+            if generation != self._generation:
+                return          # another carrier has seen to it
+            try:
+                await self._proxy.tunnel_address(self._server_uri)
+            except TunnelError as error:
+                log.warning("%s", error)
+                if error.fault_code == UNKNOWN_TUNNEL:
+                    await self._replace()
+
+    async def _replace(self) -> None:
+        before = self._address
+        try:
+            await self._open_another()
+        except TunnelError as error:
+            log.warning("%s", error)
+            return
+        log.warning("the address changed from %s to %s", before, self._address)
+        self._on_address(self._address)
+
+
+def _tell_failure(keeper: "asyncio.Task[None]") -> None:
+    """A fault of this program, not of the network."""
+    if not keeper.cancelled() and keeper.exception():
+        log.error("a carrier has failed", exc_info=keeper.exception())
+
+
+def prepare(connection: socket.socket) -> None:
+    """No delay, and a vanished proxy is noticed within a minute."""
+    tcp = socket.IPPROTO_TCP
+    connection.setsockopt(tcp, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3),
+                        ("TCP_USER_TIMEOUT", 50000)):
+        if hasattr(socket, name):       # not everywhere
+            connection.setsockopt(tcp, getattr(socket, name), value)
