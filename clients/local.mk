@@ -27,3 +27,16 @@ tristero_tunnel_LDADD = clients/libtristero-tunnel.la relay/librelay.la \
 	$(XMLRPC_CLIENT_LIBS) $(SODIUM_LIBS) $(PTHREAD_LIBS)
 
 EXTRA_DIST += clients/python/serve_file.py clients/perl/serve-file
+
+EXTRA_DIST += \
+	clients/python/pyproject.toml \
+	clients/python/tristero_tunnel/__init__.py \
+	clients/python/tristero_tunnel/__main__.py \
+	clients/python/tristero_tunnel/carrier.py \
+	clients/python/tristero_tunnel/expose.py \
+	clients/python/tristero_tunnel/proxy.py \
+	clients/python/tristero_tunnel/py.typed \
+	clients/python/tristero_tunnel/service.py \
+	clients/python/tristero_tunnel/sessions.py \
+	clients/python/tristero_tunnel/tunnel.py \
+	clients/python/tristero_tunnel/webmux.py

@@ -85,6 +85,14 @@ tests_unit_test_uri_LDADD = $(unit_libs)
 tests_unit_test_users_CFLAGS = $(unit_cflags)
 tests_unit_test_users_LDADD = rpc/librpc.la $(CRYPT_LIBS) $(unit_libs)
 
+# The Python package by itself; it needs no program of ours.
+python_tests = \
+	clients/python/tests/test_expose.py \
+	clients/python/tests/test_sessions.py \
+	clients/python/tests/test_webmux.py
+TESTS += $(python_tests)
+EXTRA_DIST += $(python_tests) clients/python/tests/common.py clients/python/tests/fake_proxy.py
+
 include tests/e2e/local.mk
 include tests/soak/local.mk
 include tests/bench/local.mk
