@@ -201,6 +201,12 @@ class Server(Case):
             self.assertEqual((again is session, again.take()), (False, b"new"))
             self.say(Data(3, Flags.RST))
 
+    def test_a_reset_that_is_due_is_not_for_the_next_session_of_the_id(self):
+        """Both have reset, and the peer has opened again, before ours was sent."""
+        self.open().reset()
+        self.mux.receive(encode(Data(3, Flags.RST)) + encode(Data(3, Flags.SYN)))
+        self.assertEqual(frames_of(self.mux), [Data(3, Flags.SYN)])
+
     def test_a_SYN_where_none_may_be_is_a_protocol_error(self):
         for frames in ([Data(0, Flags.SYN)], [Data(1, Flags.SYN)], [Data(4, Flags.SYN)],
                        [Data(3, Flags.SYN), Data(3, Flags.SYN)], [Data(1, Flags.NONE, b"x")]):
