@@ -1,5 +1,6 @@
-# relay/libends is what the client library shares: names and connections.
-noinst_LTLIBRARIES += relay/libends.la relay/librelay.la
+# What the client library shares: relay/libends, names and connections, and
+# relay/libmux, connections that carry many streams.
+noinst_LTLIBRARIES += relay/libends.la relay/libmux.la relay/librelay.la
 
 relay_libends_la_SOURCES = \
 	relay/net_address.c relay/net_address.h \
@@ -7,10 +8,21 @@ relay_libends_la_SOURCES = \
 	relay/uri.c relay/uri.h \
 	relay/waker.c relay/waker.h
 
+relay_libmux_la_SOURCES = \
+	relay/buffer_pool.c relay/buffer_pool.h \
+	relay/byte_queue.c relay/byte_queue.h \
+	relay/mux.c relay/mux.h relay/mux_private.h \
+	relay/mux_carrier.c \
+	relay/mux_stream.c \
+	relay/rate.c relay/rate.h \
+	relay/webmux.c relay/webmux.h relay/webmux_private.h \
+	relay/webmux_frame.c relay/webmux_frame.h \
+	relay/webmux_receive.c
+relay_libmux_la_LIBADD = relay/libends.la
+
 relay_librelay_la_SOURCES = \
 	relay/address_table.c relay/address_table.h \
-	relay/backend_tcp.c relay/backend.h \
-	relay/buffer_pool.c relay/buffer_pool.h \
+	relay/backend.h relay/backend_tcp.c \
 	relay/carried.c relay/carried.h \
 	relay/duplex.c relay/duplex.h \
 	relay/flow.c relay/flow.h \
@@ -18,7 +30,6 @@ relay_librelay_la_SOURCES = \
 	relay/log_budget.c relay/log_budget.h \
 	relay/pipe_pool.c relay/pipe_pool.h \
 	relay/port_pool.c relay/port_pool.h \
-	relay/rate.c relay/rate.h \
 	relay/refusals.c relay/refusals.h \
 	relay/relay.c relay/relay.h relay/relay_private.h \
 	relay/ssh_service.h \
@@ -27,7 +38,7 @@ relay_librelay_la_SOURCES = \
 	relay/thread_stack.c relay/thread_stack.h \
 	relay/tunnel.c relay/tunnel.h
 relay_librelay_la_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS)
-relay_librelay_la_LIBADD = relay/libends.la $(SODIUM_LIBS) $(PTHREAD_LIBS)
+relay_librelay_la_LIBADD = relay/libmux.la $(SODIUM_LIBS) $(PTHREAD_LIBS)
 
 if WITH_SSH
 relay_librelay_la_SOURCES += \

@@ -62,6 +62,22 @@ int64_t clock_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* 0, or what whoever waits is to return at once. */
+static int look_up(struct waker *waker)
+{
+    if (waker_was_asked(waker))
+        return -ECANCELED;
+    return waker && atomic_exchange(&waker->nudged, false) ? -EAGAIN : 0;
+}
+
+/* Until deadline_ms; -1: for ever. */
+static int64_t time_left_ms(int64_t deadline_ms)
+{
+    int64_t left_ms = deadline_ms == INT64_MAX ? -1 : deadline_ms - clock_ms();
+
+    return left_ms < 0 && deadline_ms != INT64_MAX ? 0 : left_ms;
+}
+
 static int poll_once(struct pollfd *polled, nfds_t count, int64_t wait_ms, const sigset_t *mask)
 {
     struct timespec wait = { .tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000 };
@@ -77,18 +93,33 @@ int waker_poll(struct waker *waker, struct pollfd *polled, nfds_t count, int64_t
     int ready;
 
     do {
-        int64_t wait_ms = -1;
+        ready = look_up(waker);
+        if (ready)
+            return ready;
+        ready = poll_once(polled, count, time_left_ms(deadline_ms), waker ? &waiting_mask : NULL);
+    } while (ready == -EINTR);
+    return ready;
+}
 
-        if (waker_was_asked(waker))
-            return -ECANCELED;
-        if (waker && atomic_exchange(&waker->nudged, false))
-            return -EAGAIN;
-        if (deadline_ms != INT64_MAX) {
-            wait_ms = deadline_ms - clock_ms();
-            if (wait_ms < 0)
-                wait_ms = 0;
-        }
-        ready = poll_once(polled, count, wait_ms, waker ? &waiting_mask : NULL);
+static int epoll_once(int epoll, struct epoll_event *events, int count, int64_t wait_ms,
+                      const sigset_t *mask)
+{
+    int ready = epoll_pwait(epoll, events, count, wait_ms < INT_MAX ? (int)wait_ms : INT_MAX, mask);
+
+    return ready < 0 ? -errno : ready;
+}
+
+int waker_epoll(struct waker *waker, int epoll, struct epoll_event *events, int count,
+                int64_t deadline_ms)
+{
+    int ready;
+
+    do {
+        ready = look_up(waker);
+        if (ready)
+            return ready;
+        ready = epoll_once(epoll, events, count, time_left_ms(deadline_ms),
+                           waker ? &waiting_mask : NULL);
     } while (ready == -EINTR);
     return ready;
 }

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 
 struct waker {                          /* all zero: nobody owns it yet, nobody asked */
     atomic_bool asked;
@@ -48,6 +49,10 @@ static inline bool waker_was_asked(struct waker *waker)
  * interrupted by other signals. waker may be NULL: then nobody can ask, and the
  * thread's signal mask stays as it is; an owner lets no other signal in. */
 int waker_poll(struct waker *waker, struct pollfd *polled, nfds_t count, int64_t deadline_ms);
+
+/* The same for what an epoll descriptor watches. */
+int waker_epoll(struct waker *waker, int epoll, struct epoll_event *events, int count,
+                int64_t deadline_ms);
 
 /* Milliseconds of a clock that only goes forward. */
 int64_t clock_ms(void);

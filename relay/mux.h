@@ -1,0 +1,144 @@
+/* mux: one side of the connections that carry many streams by WebMUX, and the
+ * sockets that those streams are relayed to. The proxy has one for each tunnel, whose
+ * streams are clients; the client library has one, whose streams are connections to
+ * the service.
+ *
+ *     epoll --> sources --> carriers, which read and write frames
+ *                       \-> streams, whose bytes go into frames and come from them
+ *
+ * Belongs to one thread, which calls mux_turn again and again. Everything happens in
+ * there, the handler's functions too. Rules of relaying as in doc/protocol.md, for each
+ * stream: what its socket does not take waits in a queue, which the credit that the
+ * other end has bounds; what the connection does not take is not read in the first
+ * place. */
+#ifndef RELAY_MUX_H
+#define RELAY_MUX_H
+
+#include "relay/byte_queue.h"
+#include "relay/rate.h"
+#include "relay/waker.h"
+#include "relay/webmux.h"
+
+#include <sys/epoll.h>
+#include <sys/queue.h>
+
+struct mux;
+struct mux_carrier;
+struct mux_stream;
+
+/* Something that epoll tells about. */
+struct mux_source {
+    void (*ready)(struct mux_source *source, uint32_t events);
+};
+
+/* What a side does about what comes. */
+struct mux_handler {
+    /* The other end has opened a stream: returns a socket for it, connected or about to
+     * be, the mux's from then on; or a negative errno. NULL: they are opened here. */
+    int (*connect)(struct mux *mux, struct mux_stream *stream);
+
+    /* A stream has ended, why; its socket is closed already. */
+    void (*stream_ended)(struct mux *mux, const struct mux_stream *stream, const char *why);
+
+    /* A carrier is over, why; its streams have ended. */
+    void (*carrier_ended)(struct mux *mux, const struct mux_carrier *carrier, const char *why);
+};
+
+struct mux_limits {
+    int64_t linger_ms;                  /* of a stream: as duplex_limits */
+    int64_t idle_ms;                    /* the same; 0: no limit */
+    int64_t bytes_per_s;                /* of all streams, both ways; 0: no limit */
+    size_t growth_bytes;                /* by which windows may grow, all together */
+    size_t waiting_bytes;               /* for slow sockets; then the fullest stream is reset */
+};
+
+TAILQ_HEAD(mux_carriers, mux_carrier);
+TAILQ_HEAD(mux_streams, mux_stream);
+
+struct mux {
+    const struct mux_handler *handler;
+    struct mux_limits limits;
+    int epoll;
+    struct rate rate;
+    struct webmux_growth growth;
+    struct mux_carriers carriers;       /* that live; */
+    struct mux_carriers over;           /* that don't, until the turn ends */
+    struct mux_streams ended;           /* the same, of streams */
+    size_t carriers_count, streams_count;
+    size_t waiting;                     /* bytes in all queues */
+    unsigned long carriers_in_all, streams_in_all;
+    uint64_t bytes_from_sockets, bytes_to_sockets;  /* of the streams */
+    int64_t now_ms;                     /* of this turn */
+    int64_t look_ms;                    /* when to look next at how long streams have been silent */
+    bool has_more;                      /* to do, without waiting for anything */
+};
+
+/* 0 or a negative errno. */
+int mux_init(struct mux *mux, const struct mux_handler *handler, const struct mux_limits *limits);
+
+/* Resets everything, and tells the handler. */
+void mux_close(struct mux *mux);
+
+/* Has a source told about a descriptor, told other things, or told no more: 0 or a
+ * negative errno. */
+int mux_watch(struct mux *mux, int fd, uint32_t events, struct mux_source *source);
+int mux_watch_again(struct mux *mux, int fd, uint32_t events, struct mux_source *source);
+int mux_forget(struct mux *mux, int fd);
+
+/* Waits for something to do, until deadline_ms of clock_ms at the latest, and does it.
+ * 0, or as waker_poll. */
+int mux_turn(struct mux *mux, struct waker *waker, int64_t deadline_ms);
+
+struct mux_carrier {
+    struct mux_source source;
+    TAILQ_ENTRY(mux_carrier) entry;
+    struct mux *mux;
+    unsigned long number;               /* its name */
+    int socket;
+    bool can_read, can_write;           /* as far as is known */
+    bool hung_up;                       /* epoll has said that the other end sends no more */
+    const char *failure;                /* why it is over, or NULL */
+    char *out;                          /* what is to be written, from the pool, or NULL */
+    size_t out_start, out_count;
+    struct webmux webmux;
+    struct mux_stream *streams[WEBMUX_IDS];     /* by session */
+    struct mux_streams ready;           /* whose sockets have bytes, the next one first */
+    int64_t asked_ms;                   /* since when openings are unanswered; 0: none is */
+};
+
+/* Takes a connected, non-blocking socket over. opens: this end opens the sessions. 0,
+ * or a negative errno, and then the socket is reset. */
+int mux_add_carrier(struct mux *mux, int socket, bool opens, struct mux_carrier **carrier);
+
+/* Ends it with this turn. */
+void mux_carrier_fail(struct mux_carrier *carrier, const char *why);
+
+/* The one with the fewest streams that has room for one, or NULL. One that has not
+ * answered for a while comes last. */
+struct mux_carrier *mux_choose_carrier(struct mux *mux);
+
+struct mux_stream {
+    struct mux_source source;
+    TAILQ_ENTRY(mux_stream) entry;      /* in ready, or ended */
+    struct mux_carrier *carrier;
+    unsigned long number;               /* its name */
+    uint8_t session;
+    int socket;                         /* -1: over */
+    bool is_connecting;
+    bool can_read, can_write;           /* as far as is known */
+    bool hung_up, broke;                /* epoll has said so of the socket */
+    bool is_ready;                      /* in the list */
+    bool is_confirmed;                  /* by the end that did not open it */
+    bool socket_ended;                  /* all that it gave is in frames, and its end too */
+    bool end_came, end_passed_on;       /* from the other end, to the socket */
+    struct byte_queue queue;            /* for the socket */
+    uint64_t bytes_from_socket, bytes_to_socket;
+    int64_t moved_ms;                   /* when something last passed */
+    int64_t lingers_since_ms;           /* the same, or when a look last found no silence */
+};
+
+/* Opens a session for a connected socket, which is taken over. 0, or a negative errno,
+ * and then the socket is reset. */
+int mux_add_stream(struct mux_carrier *carrier, int socket);
+
+#endif

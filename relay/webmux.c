@@ -1,0 +1,252 @@
+/* The sessions of a connection, and what is sent. */
+#include "relay/webmux_private.h"
+
+#include <string.h>
+
+enum {
+    FIRST_ID = 3,
+    FRAME_BYTES_MAX = 64 * 1024         /* of one session, before the next has its turn */
+};
+
+void webmux_owe(struct webmux *mux, uint8_t id, uint8_t what)
+{
+    struct webmux_session *session = &mux->sessions[id];
+
+    if (!session->owes)
+        mux->owing[mux->owing_count++] = id;
+    session->owes |= what | IS_LISTED;
+}
+
+void webmux_init(struct webmux *mux, bool opens, struct webmux_growth *growth)
+{
+    mux->opens = opens;
+    mux->owes_greeting = true;
+    mux->growth = growth;
+    mux->first_credit = WEBMUX_FIRST_CREDIT;
+    for (unsigned id = FIRST_ID; opens && id < WEBMUX_IDS; id += 2)
+        mux->resting[mux->resting_count++] = (uint8_t)id;
+}
+
+void webmux_begin_session(struct webmux *mux, uint8_t id)
+{
+    struct webmux_session *session = &mux->sessions[id];
+    uint8_t owed = session->owes;
+
+    *session = (struct webmux_session){
+        .credit = mux->first_credit,
+        .their_credit = WEBMUX_WINDOW,
+        .window = WEBMUX_WINDOW,
+        .number = ++mux->opened,
+        .owes = owed,
+        .is_open = true,
+    };
+    mux->open_count++;
+}
+
+void webmux_end_session(struct webmux *mux, uint8_t id)
+{
+    struct webmux_session *session = &mux->sessions[id];
+
+    session->is_open = false;
+    session->owes &= OWES_RST | IS_LISTED;
+    mux->growth->bytes -= session->window - WEBMUX_WINDOW;
+    session->window = WEBMUX_WINDOW;
+    mux->open_count--;
+    if (mux->opens)
+        mux->resting[mux->resting_count++] = id;
+}
+
+void webmux_end_all(struct webmux *mux)
+{
+    for (unsigned id = 0; id < WEBMUX_IDS && mux->open_count; id++) {
+        if (mux->sessions[id].is_open)
+            webmux_end_session(mux, (uint8_t)id);
+    }
+}
+
+void webmux_end_if_over(struct webmux *mux, uint8_t id)
+{
+    const struct webmux_session *session = &mux->sessions[id];
+
+    if (session->is_open && session->they_ended && session->we_ended && !(session->owes & OWES_FIN))
+        webmux_end_session(mux, id);
+}
+
+/* Whether nothing of what had the id before can come any more: they have answered to
+ * what was opened after its reset. */
+static bool is_clean(const struct webmux *mux, uint8_t id)
+{
+    return !mux->sessions[id].was_reset || mux->answered > mux->sessions[id].reset_at;
+}
+
+/* Where none is clean, a late reset may be taken for a refusal, and nothing worse. */
+static uint8_t take_id(struct webmux *mux)
+{
+    size_t at = 0;
+    uint8_t id;
+
+    while (at < mux->resting_count && !is_clean(mux, mux->resting[at]))
+        at++;
+    if (at == mux->resting_count)
+        at = 0;
+    id = mux->resting[at];
+    memmove(mux->resting + at, mux->resting + at + 1, --mux->resting_count - at);
+    return id;
+}
+
+uint8_t webmux_open(struct webmux *mux)
+{
+    uint8_t id;
+
+    if (mux->resting_count == 0)
+        return 0;
+    id = take_id(mux);
+    webmux_begin_session(mux, id);
+    webmux_owe(mux, id, OWES_SYN);
+    return id;
+}
+
+void webmux_confirm(struct webmux *mux, uint8_t id)
+{
+    struct webmux_session *session = &mux->sessions[id];
+
+    if (!session->is_open || session->is_confirmed)
+        return;
+    session->is_confirmed = true;
+    webmux_owe(mux, id, OWES_SYN);
+}
+
+void webmux_end(struct webmux *mux, uint8_t id)
+{
+    struct webmux_session *session = &mux->sessions[id];
+
+    if (!session->is_open || session->we_ended)
+        return;
+    session->we_ended = true;
+    webmux_owe(mux, id, OWES_FIN);
+}
+
+/* One whose opening they have not heard of needs no reset. */
+void webmux_reset(struct webmux *mux, uint8_t id)
+{
+    struct webmux_session *session = &mux->sessions[id];
+    bool is_unheard_of = mux->opens && (session->owes & OWES_SYN);
+
+    if (!session->is_open)
+        return;
+    webmux_end_session(mux, id);
+    if (is_unheard_of)
+        return;
+    session->was_reset = true;
+    session->reset_at = mux->opened;
+    webmux_owe(mux, id, OWES_RST);
+}
+
+/* Credit comes back in quarters of a window. */
+void webmux_took(struct webmux *mux, uint8_t id, size_t count, bool has_all)
+{
+    struct webmux_session *session = &mux->sessions[id];
+    struct webmux_growth *growth = mux->growth;
+    size_t more;
+
+    if (!session->is_open || session->they_ended)
+        return;
+    session->taken += count;
+    if (session->taken < session->window / 4)
+        return;
+    more = has_all ? session->taken : 0;
+    if (session->window + more > WEBMUX_WINDOW_MAX || growth->bytes + more > growth->bytes_max)
+        more = 0;
+    session->grant += session->taken + more;
+    session->taken = 0;
+    session->window += more;
+    growth->bytes += more;
+    webmux_owe(mux, id, OWES_CREDIT);
+}
+
+static size_t within(size_t count, uint32_t mss)
+{
+    return mss && mss < count ? mss : count;
+}
+
+size_t webmux_may_send(const struct webmux *mux, uint8_t id)
+{
+    const struct webmux_session *session = &mux->sessions[id];
+
+    if (!session->is_open || session->we_ended || session->credit <= 0)
+        return 0;
+    if (!mux->opens && !session->is_confirmed)
+        return 0;
+    return within(within(webmux_least((size_t)session->credit, FRAME_BYTES_MAX), mux->mss), session->mss);
+}
+
+void webmux_send(struct webmux *mux, uint8_t id, size_t count, uint8_t header[WEBMUX_SHORT_BYTES])
+{
+    struct webmux_header frame = { .session = id, .length = (uint32_t)count };
+    uint8_t bytes[WEBMUX_HEADER_BYTES_MAX];
+
+    if (mux->sessions[id].credit < UNLIMITED)
+        mux->sessions[id].credit -= (int64_t)count;
+    memcpy(header, bytes, webmux_header_write(&frame, bytes));
+}
+
+bool webmux_owes(const struct webmux *mux)
+{
+    return mux->owes_greeting || mux->owing_count;
+}
+
+static size_t write_greeting(uint8_t *bytes)
+{
+    struct webmux_header header = { .is_control = true, .opcode = WEBMUX_SET_DEFAULT_CREDIT,
+                                    .is_long = true, .second = WEBMUX_WINDOW };
+
+    return webmux_header_write(&header, bytes);
+}
+
+static size_t write_flag(uint8_t id, uint8_t owed, uint8_t *bytes)
+{
+    struct webmux_header header = { .session = id, .rst = owed == OWES_RST,
+                                    .syn = owed == OWES_SYN, .fin = owed == OWES_FIN };
+
+    return webmux_header_write(&header, bytes);
+}
+
+static size_t write_credit(struct webmux_session *session, uint8_t id, uint8_t *bytes)
+{
+    struct webmux_header header = { .is_control = true, .opcode = WEBMUX_ADD_CREDIT,
+                                    .is_long = true, .session = id,
+                                    .second = (uint32_t)session->grant };
+
+    session->their_credit += (int64_t)session->grant;
+    session->grant = 0;
+    return webmux_header_write(&header, bytes);
+}
+
+static size_t write_session(struct webmux *mux, uint8_t id, uint8_t *bytes)
+{
+    struct webmux_session *session = &mux->sessions[id];
+    size_t used = 0;
+
+    for (uint8_t owed = OWES_RST; owed <= OWES_FIN; owed <<= 1) {
+        if (!(session->owes & owed))
+            continue;
+        used += owed == OWES_CREDIT ? write_credit(session, id, bytes + used)
+                                    : write_flag(id, owed, bytes + used);
+    }
+    session->owes = 0;
+    webmux_end_if_over(mux, id);
+    return used;
+}
+
+size_t webmux_write_owed(struct webmux *mux, uint8_t *bytes)
+{
+    size_t used = 0;
+
+    if (mux->owes_greeting)
+        used += write_greeting(bytes);
+    mux->owes_greeting = false;
+    for (size_t i = 0; i < mux->owing_count; i++)
+        used += write_session(mux, mux->owing[i], bytes + used);
+    mux->owing_count = 0;
+    return used;
+}
