@@ -16,8 +16,11 @@ struct tunnel_backend {
      * it has ended, why for the log; closes what it accepted. Stops when the
      * tunnel's waker is asked. */
     const char *(*serve)(struct tunnel *tunnel);
+
+    /* Looks at tunnel_is_draining when its waker is nudged. */
+    bool drains;
 };
 
-extern const struct tunnel_backend backend_tcp, backend_ssh;
+extern const struct tunnel_backend backend_tcp, backend_ssh, backend_webmux;
 
 #endif

@@ -22,7 +22,7 @@ relay_libmux_la_LIBADD = relay/libends.la
 
 relay_librelay_la_SOURCES = \
 	relay/address_table.c relay/address_table.h \
-	relay/backend.h relay/backend_tcp.c \
+	relay/backend.h relay/backend_tcp.c relay/backend_webmux.c \
 	relay/carried.c relay/carried.h \
 	relay/duplex.c relay/duplex.h \
 	relay/flow.c relay/flow.h \

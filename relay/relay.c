@@ -19,7 +19,7 @@
 /* After so many tunnels at once the heap is worth a look for what can go back. */
 enum { CROWD = 100 };
 
-static const struct tunnel_backend *const backends[] = { &backend_tcp, &backend_ssh };
+static const struct tunnel_backend *const backends[] = { &backend_tcp, &backend_ssh, &backend_webmux };
 
 static bool is_carried(const struct tunnel_backend *backend)
 {
@@ -312,6 +312,7 @@ int tunnel_new(struct relay *relay, const struct tunnel_backend *backend, const 
     start->tunnel.id = reservation.id;
     start->tunnel.backend = backend;
     start->tunnel.settings = &reservation.settings->values;
+    start->tunnel.streams = &relay->streams;
     start->tunnel.opener = opener->address;
     start->tunnel.opened_ms = clock_ms();
     start->tunnel.host = strcpy(start->texts, host);
@@ -450,10 +451,20 @@ int relay_change_settings(struct relay *relay, const struct relay_settings *valu
     return 0;
 }
 
+static void tell_to_drain(struct tunnel *tunnel)
+{
+    atomic_store(&tunnel->is_draining, true);
+    waker_nudge(&tunnel->waker);
+}
+
 void relay_refuse_new(struct relay *relay)
 {
     pthread_mutex_lock(&relay->lock);
     relay->refusing = true;
+    for (size_t i = 0; i < port_pool_size(relay->pool); i++) {
+        if (relay->table[i] && relay->table[i]->backend->drains)
+            tell_to_drain(relay->table[i]);
+    }
     pthread_mutex_unlock(&relay->lock);
 }
 

@@ -29,7 +29,9 @@ struct relay_settings {
     int64_t idle_timeout_ms;            /* 0: none */
     int64_t lifetime_ms;                /* of a tunnel, from its opening; 0: no limit */
     int64_t bytes_per_s;                /* of a tunnel, both directions together; 0: no limit */
-    int64_t reserve_ms;                 /* that a carried tunnel waits for its server to come back */
+    int64_t reserve_ms;                 /* that a tunnel of many clients waits for a lost server */
+    size_t streams_per_tunnel;          /* its clients at once; more wait in the backlog */
+    size_t streams;                     /* of all such tunnels together */
     int64_t keepalive_ms;               /* as socket_prepare_to_relay takes it */
     bool attach_from_any;               /* or only from the address that opened the tunnel */
 };

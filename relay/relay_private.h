@@ -10,6 +10,7 @@
 #include "relay/tunnel.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* A thread can't give its own stack back: who ends after it does. */
 struct ended_thread {
@@ -37,6 +38,7 @@ struct relay {
     bool ending;                        /* guarded by lock: nor may those in the making begin */
     struct ended_thread ended;          /* guarded by lock: the last that has ended, to be joined */
     size_t crowd;                       /* guarded by lock: most alive since there were none */
+    atomic_size_t streams;              /* of all tunnels that have many */
     struct relay_ssh ssh;               /* guarded by lock: port 0: there is none */
     struct waker *expirer;              /* guarded by lock: of the thread that calls carried_expire */
 };

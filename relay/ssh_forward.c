@@ -145,8 +145,7 @@ void forwards_stop_listening(struct carrier *carrier)
 bool forward_accepts(const struct carrier *carrier, const struct forward *forward)
 {
     return forward->tunnel && !forward->is_cancelled && !atomic_load(&carrier->draining) &&
-           forward->streams < carrier->limits.streams_per_tunnel &&
-           atomic_load(&carrier->service->streams) < carrier->limits.streams &&
+           forward->streams < forward->tunnel->settings->streams_per_tunnel &&
            clock_ms() >= forward->accept_again_ms;
 }
 
@@ -154,13 +153,11 @@ void forward_accept(struct carrier *carrier, struct forward *forward)
 {
     for (int i = 0; i < ACCEPTS_A_TURN && forward_accepts(carrier, forward); i++) {
         struct net_address peer;
-        int client = tunnel_accept(forward->tunnel, forward->tunnel->pair.client_listener, &peer);
-        int err;
+        int client = tunnel_accept_client(forward->tunnel, &peer);
 
         if (client == -EAGAIN)
             return;
-        err = client < 0 ? client : stream_open(carrier, forward, client, &peer);
-        if (err)
+        if (client < 0 || stream_open(carrier, forward, client, &peer) < 0)
             forward->accept_again_ms = clock_ms() + ACCEPT_PAUSE_MS;
     }
 }

@@ -55,7 +55,6 @@ struct ssh_service {
     int64_t accept_again_ms;
     struct pollfd polled[1 + SSH_HANDSHAKES_MAX];
 
-    atomic_size_t streams;              /* of all carriers */
     struct tunnelless tunnelless;       /* of logins and carriers; has a lock of its own */
 
     pthread_mutex_t lock;

@@ -29,8 +29,6 @@ struct ssh_limits {
     size_t handshakes_per_address;      /* the same; 0: any number */
     size_t opens_per_minute;            /* tunnels that one address opens; 0: any number */
     int64_t login_timeout_ms;           /* from connecting to being logged in */
-    size_t streams_per_tunnel;          /* clients at once; more wait in the backlog */
-    size_t streams;                     /* of all tunnels together */
 };
 
 struct ssh_settings {

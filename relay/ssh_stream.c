@@ -66,7 +66,7 @@ static void leave_client(struct stream *stream, void (*close_socket)(int))
         return;
     close_socket(stream->client);
     stream->client = -1;
-    atomic_fetch_sub(&stream->carrier->service->streams, 1);
+    tunnel_end_stream(stream->forward->tunnel);
     stream_discard(stream);
     log_write(LOG_DEBUG, "tunnel %lu: client %lu has gone after %llu bytes from the server, %llu to it",
               (unsigned long)stream->forward->tunnel->id, stream->number,
@@ -125,6 +125,7 @@ int stream_open(struct carrier *carrier, struct forward *forward, int client,
     if (!stream || !(stream->channel = ssh_channel_new(carrier->entrant.session))) {
         free(stream);
         socket_reset(client);
+        tunnel_end_stream(forward->tunnel);
         return -ENOMEM;
     }
     stream->carrier = carrier;
@@ -142,7 +143,6 @@ int stream_open(struct carrier *carrier, struct forward *forward, int client,
     TAILQ_INSERT_TAIL(&carrier->streams, stream, entry);
     carrier->streams_count++;
     forward->streams++;
-    atomic_fetch_add(&carrier->service->streams, 1);
     console_print(carrier, "client %lu connected", stream->number);
     if (ssh_set_channel_callbacks(stream->channel, &stream->callbacks) == SSH_OK)
         take_answer(stream, ask_to_open(stream, peer));

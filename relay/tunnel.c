@@ -67,6 +67,31 @@ bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *server
     return tunnel->settings->attach_from_any || net_address_same_host(server, &tunnel->opener);
 }
 
+bool tunnel_begin_stream(struct tunnel *tunnel)
+{
+    if (atomic_fetch_add(tunnel->streams, 1) < tunnel->settings->streams)
+        return true;
+    tunnel_end_stream(tunnel);
+    return false;
+}
+
+void tunnel_end_stream(struct tunnel *tunnel)
+{
+    atomic_fetch_sub(tunnel->streams, 1);
+}
+
+int tunnel_accept_client(struct tunnel *tunnel, struct net_address *peer)
+{
+    int socket;
+
+    if (!tunnel_begin_stream(tunnel))
+        return -EMFILE;
+    socket = tunnel_accept(tunnel, tunnel->pair.client_listener, peer);
+    if (socket < 0)
+        tunnel_end_stream(tunnel);
+    return socket;
+}
+
 void tunnel_close_listener(int *listener)
 {
     if (*listener >= 0)

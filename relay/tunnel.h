@@ -12,6 +12,7 @@
 #include "relay/uri.h"
 #include "relay/waker.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct tunnel_backend;
@@ -31,6 +32,8 @@ struct tunnel {
     bool was_held;                      /* carried.h */
     int64_t waits_until_ms;             /* while nobody holds it */
 
+    atomic_size_t *streams;             /* of all tunnels that have many, the relay's */
+    atomic_bool is_draining;            /* no new clients: the relay is shutting down */
     struct waker waker;                 /* asked by the relay when the tunnel has to end */
     struct port_pair pair;              /* the listeners are the thread's */
 };
@@ -53,6 +56,20 @@ int tunnel_accept(const struct tunnel *tunnel, int listener, struct net_address 
 
 /* Whether a connection from there may attach, as --attach-from says. */
 bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *server);
+
+/* Counts a descriptor of a tunnel that may have many clients: false, if all such tunnels
+ * together have as many as settings.streams. */
+bool tunnel_begin_stream(struct tunnel *tunnel);
+void tunnel_end_stream(struct tunnel *tunnel);
+
+/* Accepts one client of such a tunnel, counted. As tunnel_accept; -EMFILE also when
+ * there are too many. */
+int tunnel_accept_client(struct tunnel *tunnel, struct net_address *peer);
+
+static inline bool tunnel_is_draining(struct tunnel *tunnel)
+{
+    return atomic_load(&tunnel->is_draining);
+}
 
 /* Stops listening on one of the pair's ports. */
 void tunnel_close_listener(int *listener);

@@ -34,7 +34,7 @@ struct config {
     bool ssh_listen_given;
     char state_dir[CONFIG_PATH_BYTES];  /* where the proxy's key is */
     char authorized_keys[CONFIG_PATH_BYTES];    /* the file of who may open tunnels by ssh; "": none */
-    struct ssh_limits ssh;              /* but for streams, which the limit of descriptors decides */
+    struct ssh_limits ssh;
     bool relay_listen_given;            /* relay.listen is not just a copy of listen */
     bool max_tunnels_given;             /* relay.max_tunnels is not just the default */
     int64_t drain_ms;                   /* what live tunnels get to finish in */
