@@ -15,4 +15,9 @@ struct tristero_proxy {                 /* never changes once it is made */
 enum tristero_status error_set(struct tristero_error *error, enum tristero_status status,
                                const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* Connects to a tunnel's server URI, which is to have that scheme. *socket is the
+ * caller's, non-blocking and closed on exec. */
+enum tristero_status connect_tunnel(const struct tristero_proxy *proxy, const char *server_uri,
+                                    const char *scheme, int *socket, struct tristero_error *error);
+
 #endif

@@ -7,11 +7,12 @@ bin_PROGRAMS += tristero-tunnel
 clients_libtristero_tunnel_la_SOURCES = \
 	clients/attach.c \
 	clients/library.h \
-	clients/proxy.c
+	clients/proxy.c \
+	clients/transport.c clients/transport.h
 clients_libtristero_tunnel_la_CPPFLAGS = $(AM_CPPFLAGS) $(XMLRPC_CLIENT_CFLAGS) $(CURL_CFLAGS)
 clients_libtristero_tunnel_la_LDFLAGS = -version-info 0:0:0 -no-undefined \
 	-export-symbols-regex '^tristero_'
-clients_libtristero_tunnel_la_LIBADD = relay/libends.la rpc/libguard.la $(XMLRPC_CLIENT_LIBS) $(CURL_LIBS) \
+clients_libtristero_tunnel_la_LIBADD = relay/libmux.la rpc/libguard.la $(XMLRPC_CLIENT_LIBS) $(CURL_LIBS) \
 	$(PTHREAD_LIBS)
 
 tristero_tunnel_SOURCES = \

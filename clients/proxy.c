@@ -1,8 +1,9 @@
-/* The calls: openTunnel and getTunnelAddress, over xmlrpc-c's client. */
+/* The calls: openTunnel and getTunnelAddress, as xmlrpc-c writes and reads
+ * them. */
 #include "clients/library.h"
 
+#include "clients/transport.h"
 #include "relay/uri.h"
-#include "relay/waker.h"
 #include "rpc/xml_guard.h"
 
 #include <curl/curl.h>
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xmlrpc-c/base.h>
-#include <xmlrpc-c/client.h>
 
 enum { DEFAULT_TIMEOUT_MS = 30000 };
 
@@ -41,15 +41,10 @@ enum tristero_status error_set(struct tristero_error *error, enum tristero_statu
     return status;
 }
 
-/* What the libraries below keep for the whole process, and until its end. */
+/* What libcurl keeps for the whole process, and until its end. */
 static void set_up(void)
 {
-    xmlrpc_env env;
-
-    xmlrpc_env_init(&env);
-    xmlrpc_client_setup_global_const(&env);
-    is_set_up = !env.fault_occurred;
-    xmlrpc_env_clean(&env);
+    is_set_up = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
 }
 
 /* A part that may be missing, decoded. */
@@ -137,59 +132,6 @@ void tristero_proxy_free(struct tristero_proxy *proxy)
     free(proxy);
 }
 
-static xmlrpc_client *client_new(xmlrpc_env *env, const struct tristero_proxy *proxy)
-{
-    struct xmlrpc_curl_xportparms curl = {
-        .timeout = (unsigned)proxy->call_timeout_ms,
-        .user_agent = "tristero-tunnel",
-        .dont_advertise = 1,
-    };
-    struct xmlrpc_clientparms parameters = {
-        .transport = "curl",
-        .transportparmsP = &curl,
-        .transportparm_size = XMLRPC_CXPSIZE(dont_advertise),
-    };
-    xmlrpc_client *client = NULL;
-
-    xmlrpc_client_create(env, XMLRPC_CLIENT_NO_FLAGS, "tristero-tunnel", "", &parameters,
-                         XMLRPC_CPSIZE(transportparm_size), &client);
-    return client;
-}
-
-static xmlrpc_server_info *address_new(xmlrpc_env *env, const struct tristero_proxy *proxy)
-{
-    xmlrpc_server_info *address = xmlrpc_server_info_new(env, proxy->url);
-
-    if (env->fault_occurred)
-        return NULL;
-    if (!proxy->user)
-        return address;
-    xmlrpc_server_info_set_user(env, address, proxy->user, proxy->password ? proxy->password : "");
-    if (!env->fault_occurred)
-        xmlrpc_server_info_allow_auth_basic(env, address);
-    return address;
-}
-
-/* Sends the call, and receives the XML of the answer, which the caller frees. A
- * client of its own for each call: in one client, calls wait for each other. */
-static xmlrpc_mem_block *exchange(xmlrpc_env *env, const struct tristero_proxy *proxy,
-                                  xmlrpc_mem_block *call)
-{
-    xmlrpc_client *client = client_new(env, proxy);
-    xmlrpc_mem_block *answer = NULL;
-    xmlrpc_server_info *address;
-
-    if (env->fault_occurred)
-        return NULL;
-    address = address_new(env, proxy);
-    if (!env->fault_occurred)
-        xmlrpc_client_transport_call2(env, client, address, call, &answer);
-    if (address)
-        xmlrpc_server_info_free(address);
-    xmlrpc_client_destroy(client);
-    return env->fault_occurred ? NULL : answer;
-}
-
 static xmlrpc_mem_block *call_xml(xmlrpc_env *env, const char *method, const char *parameter)
 {
     xmlrpc_mem_block *call = xmlrpc_mem_block_new(env, 0);
@@ -206,36 +148,6 @@ static xmlrpc_mem_block *call_xml(xmlrpc_env *env, const char *method, const cha
         return call;
     xmlrpc_mem_block_free(call);
     return NULL;
-}
-
-/* What went wrong, without the tale of which library told which. */
-static const char *reason_of_transport(const xmlrpc_env *env)
-{
-    static const char mark[] = "explaining:";
-    const char *reason = strstr(env->fault_string, mark);
-
-    /* The status is to be had in words only. */
-    if (strstr(env->fault_string, "HTTP response code is 401"))
-        return "it asks for a user and password, and these are none that it knows";
-    if (strstr(env->fault_string, "HTTP response code is 429"))
-        return "too many connections or wrong passwords come from this address; try again later";
-    if (!reason)
-        return env->fault_string;
-    reason += sizeof mark - 1;
-    return reason + strspn(reason, " ");
-}
-
-/* The transport has one code for all failures of the network; what took as long
- * as the time-out has timed out. */
-static enum tristero_status transport_failed(const struct tristero_proxy *proxy,
-                                             const xmlrpc_env *env, int64_t took_ms,
-                                             struct tristero_error *error)
-{
-    if (took_ms >= proxy->call_timeout_ms)
-        return error_set(error, TRISTERO_TIMEOUT, "%s did not answer in time", proxy->url);
-    return error_set(error, env->fault_code == XMLRPC_INTERNAL_ERROR ? TRISTERO_NO_RESOURCES
-                                                                     : TRISTERO_UNREACHABLE,
-                     "can't call %s: %s", proxy->url, reason_of_transport(env));
 }
 
 /* Checks a text that the proxy has answered: NULL, or what was expected instead. */
@@ -290,12 +202,10 @@ static enum tristero_status read_text(const struct tristero_proxy *proxy, xmlrpc
     return TRISTERO_OK;
 }
 
-static enum tristero_status read_answer(const struct tristero_proxy *proxy,
-                                        xmlrpc_mem_block *answer, check_fn *check, char **text,
+static enum tristero_status read_answer(const struct tristero_proxy *proxy, const char *xml,
+                                        size_t length, check_fn *check, char **text,
                                         struct tristero_error *error)
 {
-    const char *xml = xmlrpc_mem_block_contents(answer);
-    size_t length = xmlrpc_mem_block_size(answer);
     const char *refusal = xml_guard_look(xml, length);
     const char *fault_text = NULL;
     enum tristero_status status;
@@ -329,8 +239,7 @@ static enum tristero_status call_for_text(const struct tristero_proxy *proxy, co
                                           const char *parameter, check_fn *check, char **text,
                                           struct tristero_error *error)
 {
-    xmlrpc_mem_block *answer = NULL;
-    int64_t began_ms = clock_ms();
+    struct transport_answer answer;
     enum tristero_status status;
     xmlrpc_mem_block *call;
     xmlrpc_env env;
@@ -342,14 +251,13 @@ static enum tristero_status call_for_text(const struct tristero_proxy *proxy, co
                            parameter ? parameter : "", env.fault_string);
         goto out;
     }
-    answer = exchange(&env, proxy, call);
-    if (env.fault_occurred)
-        status = transport_failed(proxy, &env, clock_ms() - began_ms, error);
-    else
-        status = read_answer(proxy, answer, check, text, error);
+    status = transport_post(proxy, xmlrpc_mem_block_contents(call), xmlrpc_mem_block_size(call),
+                            &answer, error);
+    if (!status) {
+        status = read_answer(proxy, answer.bytes, answer.count, check, text, error);
+        free(answer.bytes);
+    }
 out:
-    if (answer)
-        xmlrpc_mem_block_free(answer);
     if (call)
         xmlrpc_mem_block_free(call);
     xmlrpc_env_clean(&env);

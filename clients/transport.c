@@ -1,0 +1,236 @@
+#include "clients/transport.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* An option that only wrong arguments could make fail; what a setting lacks for memory
+ * shows by the transfer. */
+#define SET(curl, option, value) ((void)curl_easy_setopt(curl, option, value))
+
+/* --- calls */
+
+struct receiving {
+    struct transport_answer answer;
+    bool is_too_long, has_no_memory;
+};
+
+static size_t receive(char *bytes, size_t size, size_t count, void *context)
+{
+    struct receiving *receiving = context;
+    struct transport_answer *answer = &receiving->answer;
+    char *more;
+
+    count *= size;
+    receiving->is_too_long = count > TRANSPORT_ANSWER_BYTES_MAX - answer->count;
+    if (receiving->is_too_long)
+        return 0;
+    more = realloc(answer->bytes, answer->count + count + 1);
+    receiving->has_no_memory = !more;
+    if (!more)
+        return 0;
+    answer->bytes = more;
+    memcpy(answer->bytes + answer->count, bytes, count);
+    answer->count += count;
+    answer->bytes[answer->count] = '\0';
+    return count;
+}
+
+static const char *reason(CURLcode code, const char *details)
+{
+    return *details ? details : curl_easy_strerror(code);
+}
+
+static enum tristero_status post_failed(const struct tristero_proxy *proxy, CURLcode code,
+                                        const struct receiving *receiving, const char *details,
+                                        struct tristero_error *error)
+{
+    if (code == CURLE_OPERATION_TIMEDOUT)
+        return error_set(error, TRISTERO_TIMEOUT, "%s did not answer in time", proxy->url);
+    if (receiving->is_too_long)
+        return error_set(error, TRISTERO_BAD_ANSWER, "%s answered with more than %d bytes",
+                         proxy->url, TRANSPORT_ANSWER_BYTES_MAX);
+    if (code == CURLE_OUT_OF_MEMORY || receiving->has_no_memory)
+        return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
+    return error_set(error, TRISTERO_UNREACHABLE, "can't call %s: %s", proxy->url,
+                     reason(code, details));
+}
+
+static enum tristero_status check_status(const struct tristero_proxy *proxy, long http_status,
+                                         struct tristero_error *error)
+{
+    switch (http_status) {
+    case 200:
+        return TRISTERO_OK;
+    case 401:
+        return error_set(error, TRISTERO_UNREACHABLE, "can't call %s: it asks for a user and "
+                         "password, and these are none that it knows", proxy->url);
+    case 429:
+        return error_set(error, TRISTERO_UNREACHABLE, "can't call %s: too many connections or "
+                         "wrong passwords come from this address; try again later", proxy->url);
+    default:
+        return error_set(error, TRISTERO_UNREACHABLE, "can't call %s: HTTP response code is %ld, "
+                         "not 200", proxy->url, http_status);
+    }
+}
+
+static void set_up_post(CURL *curl, const struct tristero_proxy *proxy, struct curl_slist *fields,
+                        const char *xml, size_t count)
+{
+    SET(curl, CURLOPT_URL, proxy->url);
+    SET(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    SET(curl, CURLOPT_HTTPHEADER, fields);
+    SET(curl, CURLOPT_USERAGENT, "tristero-tunnel");
+    SET(curl, CURLOPT_POSTFIELDS, xml);
+    SET(curl, CURLOPT_POSTFIELDSIZE, (long)count);
+    SET(curl, CURLOPT_TIMEOUT_MS, (long)proxy->call_timeout_ms);
+    SET(curl, CURLOPT_WRITEFUNCTION, receive);
+    if (!proxy->user)
+        return;
+    SET(curl, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+    SET(curl, CURLOPT_USERNAME, proxy->user);
+    SET(curl, CURLOPT_PASSWORD, proxy->password ? proxy->password : "");
+}
+
+/* A handle whose errors come as text, and that raises no signal. */
+static CURL *curl_new(char details[CURL_ERROR_SIZE])
+{
+    CURL *curl = curl_easy_init();
+
+    details[0] = '\0';
+    if (!curl)
+        return NULL;
+    SET(curl, CURLOPT_NOSIGNAL, 1L);
+    SET(curl, CURLOPT_ERRORBUFFER, details);
+    return curl;
+}
+
+enum tristero_status transport_post(const struct tristero_proxy *proxy, const char *xml,
+                                    size_t count, struct transport_answer *answer,
+                                    struct tristero_error *error)
+{
+    struct curl_slist *fields = curl_slist_append(NULL, "Content-Type: text/xml");
+    struct receiving receiving = { 0 };
+    char details[CURL_ERROR_SIZE];
+    CURL *curl = fields ? curl_new(details) : NULL;
+    enum tristero_status status;
+    long http_status = 0;
+    CURLcode code;
+
+    if (!curl) {
+        status = error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
+        goto out;
+    }
+    set_up_post(curl, proxy, fields, xml, count);
+    SET(curl, CURLOPT_WRITEDATA, &receiving);
+    code = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status);
+    status = code ? post_failed(proxy, code, &receiving, details, error)
+                  : check_status(proxy, http_status, error);
+    if (!status && !receiving.answer.bytes)
+        status = error_set(error, TRISTERO_BAD_ANSWER, "%s answered with nothing", proxy->url);
+out:
+    curl_easy_cleanup(curl);
+    curl_slist_free_all(fields);
+    if (status)
+        free(receiving.answer.bytes);
+    else
+        *answer = receiving.answer;
+    return status;
+}
+
+/* --- connections */
+
+/* What the environment says for something that is no HTTP. NULL: nothing. */
+static const char *proxy_of_environment(void)
+{
+    static const char *const names[] = { "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY",
+                                         "http_proxy" };
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = getenv(names[i]);
+
+        if (value && *value)
+            return value;
+    }
+    return NULL;
+}
+
+static enum tristero_status connect_failed(CURL *curl, CURLcode code, const char *details,
+                                           const char *what, struct tristero_error *error)
+{
+    long err = 0;
+
+    curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &err);
+    switch (code) {
+    case CURLE_OPERATION_TIMEDOUT:
+        return error_set(error, TRISTERO_TIMEOUT, "can't attach to %s: no connection in time", what);
+    case CURLE_COULDNT_RESOLVE_HOST:
+        return error_set(error, TRISTERO_UNREACHABLE, "can't attach to %s: there is no such host",
+                         what);
+    case CURLE_OUT_OF_MEMORY:
+        return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
+    default:
+        break;
+    }
+    if (err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM)
+        return error_set(error, TRISTERO_NO_RESOURCES, "can't attach to %s: %s", what,
+                         strerrordesc_np((int)err));
+    if (code == CURLE_COULDNT_CONNECT && err)
+        return error_set(error, TRISTERO_UNREACHABLE, "can't attach to %s: %s", what,
+                         strerrordesc_np((int)err));
+    return error_set(error, TRISTERO_UNREACHABLE, "can't attach to %s: %s", what,
+                     reason(code, details));
+}
+
+/* The connection outlives the handle. */
+static enum tristero_status take_socket(CURL *curl, const char *what, int *out,
+                                        struct tristero_error *error)
+{
+    curl_socket_t active = CURL_SOCKET_BAD;
+    int taken;
+
+    curl_easy_getinfo(curl, CURLINFO_ACTIVESOCKET, &active);
+    taken = fcntl(active, F_DUPFD_CLOEXEC, 3);
+    if (taken < 0)
+        return error_set(error, errno == EBADF ? TRISTERO_UNREACHABLE : TRISTERO_NO_RESOURCES,
+                         "can't attach to %s: %s", what, strerrordesc_np(errno));
+    *out = taken;
+    return TRISTERO_OK;
+}
+
+enum tristero_status transport_connect(const struct tristero_proxy *proxy, const char *host,
+                                       uint16_t port, const char *what, int *socket,
+                                       struct tristero_error *error)
+{
+    const char *by_way_of = proxy_of_environment();
+    char details[CURL_ERROR_SIZE];
+    CURL *curl = curl_new(details);
+    enum tristero_status status;
+    char url[320];
+    CURLcode code;
+
+    if (!curl)
+        return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
+    if (by_way_of && strncasecmp(by_way_of, "https:", 6) == 0) {
+        curl_easy_cleanup(curl);
+        return error_set(error, TRISTERO_INVALID, "can't attach to %s by way of %.100s: expected a "
+                         "proxy by http, socks4a, socks5 or socks5h", what, by_way_of);
+    }
+    snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u/" : "http://%s:%u/", host, port);
+    SET(curl, CURLOPT_URL, url);
+    SET(curl, CURLOPT_CONNECT_ONLY, 1L);
+    SET(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)proxy->attach_timeout_ms);
+    SET(curl, CURLOPT_PROXY, by_way_of);
+    SET(curl, CURLOPT_HTTPPROXYTUNNEL, 1L);
+    code = curl_easy_perform(curl);
+    status = code ? connect_failed(curl, code, details, what, error)
+                  : take_socket(curl, what, socket, error);
+    curl_easy_cleanup(curl);
+    return status;
+}
