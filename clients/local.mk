@@ -6,8 +6,10 @@ bin_PROGRAMS += tristero-tunnel
 
 clients_libtristero_tunnel_la_SOURCES = \
 	clients/attach.c \
+	clients/attacher.c clients/attacher.h \
 	clients/library.h \
 	clients/proxy.c \
+	clients/server.c \
 	clients/transport.c clients/transport.h
 clients_libtristero_tunnel_la_CPPFLAGS = $(AM_CPPFLAGS) $(XMLRPC_CLIENT_CFLAGS) $(CURL_CFLAGS)
 clients_libtristero_tunnel_la_LDFLAGS = -version-info 0:0:0 -no-undefined \

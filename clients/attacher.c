@@ -1,0 +1,186 @@
+#include "clients/attacher.h"
+
+#include "clients/library.h"
+#include "relay/waker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+enum { BACKOFF_FIRST_MS = 1000, BACKOFF_LAST_MS = 30000 };
+
+struct attacher {
+    struct tristero_proxy *proxy;
+    void (*done)(void *context);
+    void *context;
+    char *server_uri;                   /* the attempt's, while one is under way */
+    int64_t backoff_ms;
+    int64_t next_ms;                    /* no attempt before that */
+
+    bool has_thread;                    /* an attempt is under way, or is to be taken */
+    pthread_t thread;
+    atomic_bool is_over;                /* what follows is the owner's from then on */
+    enum tristero_status status;
+    struct attached attached;
+    struct tristero_error error;
+};
+
+enum tristero_status attacher_new(struct tristero_proxy *proxy, void (*done)(void *context),
+                                  void *context, struct attacher **attacher,
+                                  struct tristero_error *error)
+{
+    *attacher = calloc(1, sizeof **attacher);
+    if (!*attacher)
+        return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
+    **attacher = (struct attacher){ .proxy = proxy, .done = done, .context = context,
+                                    .backoff_ms = BACKOFF_FIRST_MS };
+    return TRISTERO_OK;
+}
+
+void attacher_free(struct attacher *attacher)
+{
+    if (!attacher)
+        return;
+    if (attacher->has_thread) {
+        pthread_join(attacher->thread, NULL);
+        if (!attacher->status)
+            close(attacher->attached.socket);
+        free(attacher->attached.client_uri);
+    }
+    free(attacher->server_uri);
+    free(attacher);
+}
+
+enum tristero_status attacher_open(struct attacher *attacher, char **client_uri,
+                                   struct tristero_error *error)
+{
+    char *server_uri;
+    enum tristero_status status = tristero_open(attacher->proxy, "webmux", &server_uri, error);
+
+    if (status)
+        return status;
+    status = tristero_address(attacher->proxy, server_uri, client_uri, error);
+    if (status) {
+        free(server_uri);
+        return status;
+    }
+    free(attacher->server_uri);
+    attacher->server_uri = server_uri;
+    return TRISTERO_OK;
+}
+
+enum tristero_status attacher_attach(struct attacher *attacher, int *socket,
+                                     struct tristero_error *error)
+{
+    return connect_tunnel(attacher->proxy, attacher->server_uri, "webmux", socket, error);
+}
+
+/* Only the proxy can say that the tunnel is no more: that nobody listens there may
+ * have other reasons. */
+static bool is_gone(struct attacher *attacher)
+{
+    struct tristero_error error;
+    char *client_uri;
+
+    if (tristero_address(attacher->proxy, attacher->server_uri, &client_uri, &error))
+        return error.status == TRISTERO_FAULT;
+    free(client_uri);
+    return false;
+}
+
+static enum tristero_status attempt(struct attacher *attacher)
+{
+    struct attached *attached = &attacher->attached;
+    enum tristero_status status = attacher_attach(attacher, &attached->socket, &attacher->error);
+
+    if (!status || !is_gone(attacher))
+        return status;
+    status = attacher_open(attacher, &attached->client_uri, &attacher->error);
+    if (!status)
+        status = attacher_attach(attacher, &attached->socket, &attacher->error);
+    return status;
+}
+
+static void *attempt_thread(void *argument)
+{
+    struct attacher *attacher = argument;
+
+    attacher->status = attempt(attacher);
+    atomic_store(&attacher->is_over, true);
+    attacher->done(attacher->context);
+    return NULL;
+}
+
+/* Signals are for the program's own threads. */
+static int start_thread(struct attacher *attacher)
+{
+    sigset_t all, before;
+    int err;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    err = pthread_create(&attacher->thread, NULL, attempt_thread, attacher);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return err;
+}
+
+void attacher_start(struct attacher *attacher, int64_t now_ms)
+{
+    if (attacher->has_thread || now_ms < attacher->next_ms)
+        return;
+    attacher->attached = (struct attached){ .socket = -1 };
+    atomic_store(&attacher->is_over, false);
+    if (start_thread(attacher))
+        attacher_failed(attacher);
+    else
+        attacher->has_thread = true;
+}
+
+/* A new tunnel whose first connection failed is there all the same. */
+enum attacher_result attacher_take(struct attacher *attacher, struct attached *attached,
+                                   struct tristero_error *error)
+{
+    if (!attacher->has_thread || !atomic_load(&attacher->is_over))
+        return ATTACHER_BUSY;
+    pthread_join(attacher->thread, NULL);
+    attacher->has_thread = false;
+    *attached = attacher->attached;
+    *error = attacher->error;
+    if (attacher->status)
+        return ATTACHER_FAILED;
+    attacher->backoff_ms = BACKOFF_FIRST_MS;
+    attacher->next_ms = clock_ms() + BACKOFF_FIRST_MS;      /* if it is lost at once */
+    return ATTACHER_ATTACHED;
+}
+
+/* Between half the time and all of it. */
+static int64_t with_jitter(int64_t time_ms)
+{
+    uint32_t random = 0;
+
+    if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
+        random = (uint32_t)clock_ms();
+    return time_ms / 2 + random % (time_ms / 2);
+}
+
+int attacher_failed(struct attacher *attacher)
+{
+    int64_t wait_ms = with_jitter(attacher->backoff_ms);
+
+    attacher->backoff_ms = attacher->backoff_ms * 2 < BACKOFF_LAST_MS ? attacher->backoff_ms * 2
+                                                                      : BACKOFF_LAST_MS;
+    attacher->next_ms = clock_ms() + wait_ms;
+    return (int)wait_ms;
+}
+
+int64_t attacher_next_ms(const struct attacher *attacher)
+{
+    return attacher->has_thread ? INT64_MAX : attacher->next_ms;
+}

@@ -1,0 +1,53 @@
+/* attacher: connects to a tunnel of the proxy, again and again, without holding up the
+ * thread that serves: names are looked up, and calls made, by a thread of its own,
+ * which lives for one attempt.
+ *
+ * Between a failure and the next attempt lies a time that doubles, less a random part,
+ * so that the servers of a proxy that was restarted don't come all at once. Belongs to
+ * one thread. */
+#ifndef CLIENTS_ATTACHER_H
+#define CLIENTS_ATTACHER_H
+
+#include "clients/tristero_tunnel.h"
+
+#include <stdint.h>
+
+struct attacher;
+
+struct attached {
+    int socket;                         /* non-blocking; the caller's */
+    char *client_uri;                   /* of a new tunnel, the caller's to free; NULL: the same as before */
+};
+
+enum attacher_result { ATTACHER_BUSY, ATTACHER_ATTACHED, ATTACHER_FAILED };
+
+/* done is called by the attempt's thread when attacher_take has something to take. */
+enum tristero_status attacher_new(struct tristero_proxy *proxy, void (*done)(void *context),
+                                  void *context, struct attacher **attacher,
+                                  struct tristero_error *error);
+
+/* Waits for the attempt that is under way. NULL is ignored. */
+void attacher_free(struct attacher *attacher);
+
+/* Opens the tunnel: where its clients connect, the caller's to free; and attaches to it.
+ * Both wait. */
+enum tristero_status attacher_open(struct attacher *attacher, char **client_uri,
+                                   struct tristero_error *error);
+enum tristero_status attacher_attach(struct attacher *attacher, int *socket,
+                                     struct tristero_error *error);
+
+/* Starts an attempt, unless one is under way, or it is too early for the next. If the
+ * tunnel is not there any more, it opens another. */
+void attacher_start(struct attacher *attacher, int64_t now_ms);
+
+/* What has become of it: BUSY, also if there is none. */
+enum attacher_result attacher_take(struct attacher *attacher, struct attached *attached,
+                                   struct tristero_error *error);
+
+/* What was attached, or was not, has failed: in how many ms the next attempt may start. */
+int attacher_failed(struct attacher *attacher);
+
+/* When, by clock_ms, attacher_start is worth calling again; INT64_MAX: whenever. */
+int64_t attacher_next_ms(const struct attacher *attacher);
+
+#endif
