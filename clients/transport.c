@@ -133,7 +133,8 @@ enum tristero_status transport_post(const struct tristero_proxy *proxy, const ch
     status = code ? post_failed(proxy, code, &receiving, details, error)
                   : check_status(proxy, http_status, error);
     if (!status && !receiving.answer.bytes)
-        status = error_set(error, TRISTERO_BAD_ANSWER, "%s answered with nothing", proxy->url);
+        status = error_set(error, TRISTERO_BAD_ANSWER, "%s does not speak XML-RPC: it "
+                           "answered with nothing", proxy->url);
 out:
     curl_easy_cleanup(curl);
     curl_slist_free_all(fields);

@@ -50,8 +50,11 @@
  *   relay/relay.c        relay_backend_names backend_find try_to_listen relay_new
  *                        release_pools relay_counts relay_settings is_carried
  *                        has_backend relay_set_ssh relay_ssh tunnel_at tunnel_find
+ *                        tell_to_drain: of webmux, with the life of tcp otherwise
  *   relay/thread_stack.c guard_bytes
  *   relay/tunnel.c       fill_uri tunnel_server_uri tunnel_client_uri
+ *                        tunnel_begin_stream tunnel_end_stream
+ *                        tunnel_accept_client
  *                        tunnel_admits: a stranger is one that it does not admit
  *   relay/backend_tcp.c  meeting_too_late party_interest: see revents
  *   relay/duplex.c       interest end_of_error progress is_held_back
@@ -59,7 +62,7 @@
  *   relay/port_pool.c    port_pool_new port_pool_free listen_on port_pool_size
  *                        is_held_by_another port_pool_resting port_pool_index
  *   relay/waker.c        ignore waker_set_up_process clock_ms poll_once raise_flag
- *                        waker_nudge
+ *                        waker_nudge look_up time_left_ms epoll_once waker_epoll
  *
  * Bytes are left out too, with flow.c, rate.c and the pools of buffers and pipes:
  * they are the thread's own, and the other tests'. Of tally.c, how many are
