@@ -366,13 +366,17 @@ static bool is_silent(const struct mux_stream *stream)
     return stream->socket_ended || ioctl(stream->socket, FIONREAD, &unread) < 0 || !unread;
 }
 
-/* NULL, or why it has been silent for too long. */
+/* NULL, or why it has been silent for too long. While bytes are held back by their
+ * rate, nobody is. */
 static const char *look_at_silence(struct mux_stream *stream, int64_t *look_ms)
 {
     const struct mux_limits *limits = &mux_of(stream)->limits;
     int64_t now_ms = mux_of(stream)->now_ms;
-    int64_t idle_ms = limits->idle_ms ? stream->moved_ms + limits->idle_ms : INT64_MAX;
+    int64_t idle_ms;
 
+    if (!mux_allowed(mux_of(stream), 1))
+        moved(stream);
+    idle_ms = limits->idle_ms ? stream->moved_ms + limits->idle_ms : INT64_MAX;
     if (now_ms >= idle_ms)
         return "idle for too long";
     *look_ms = clock_earlier(*look_ms, idle_ms);
