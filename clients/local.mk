@@ -22,12 +22,12 @@ tristero_tunnel_SOURCES = \
 	clients/command.h \
 	clients/expose.c \
 	clients/hostkey.c \
+	clients/json_line.c clients/json_line.h \
 	clients/main.c \
 	clients/open.c
-tristero_tunnel_CPPFLAGS = $(AM_CPPFLAGS) $(XMLRPC_CLIENT_CFLAGS)
-tristero_tunnel_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS)
+tristero_tunnel_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS) $(JANSSON_CFLAGS)
 tristero_tunnel_LDADD = clients/libtristero-tunnel.la relay/librelay.la \
-	$(XMLRPC_CLIENT_LIBS) $(SODIUM_LIBS) $(PTHREAD_LIBS)
+	$(SODIUM_LIBS) $(JANSSON_LIBS) $(PTHREAD_LIBS)
 
 EXTRA_DIST += clients/python/serve_file.py clients/perl/serve-file
 
