@@ -20,14 +20,34 @@ clients_libtristero_tunnel_la_LIBADD = relay/libmux.la rpc/libguard.la $(XMLRPC_
 tristero_tunnel_SOURCES = \
 	clients/address.c \
 	clients/command.h \
+	clients/directory.h \
 	clients/expose.c \
 	clients/hostkey.c \
 	clients/json_line.c clients/json_line.h \
 	clients/main.c \
-	clients/open.c
-tristero_tunnel_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS) $(JANSSON_CFLAGS)
+	clients/open.c \
+	clients/qr.h
+directory_sources = \
+	clients/directory.c \
+	clients/folder.c clients/folder.h \
+	clients/http_date.c clients/http_date.h \
+	clients/http_range.c clients/http_range.h \
+	clients/index_page.c clients/index_page.h
+if WITH_MICROHTTPD
+tristero_tunnel_SOURCES += $(directory_sources)
+else
+tristero_tunnel_SOURCES += clients/directory_none.c
+endif
+if WITH_QRENCODE
+tristero_tunnel_SOURCES += clients/qr.c
+else
+tristero_tunnel_SOURCES += clients/qr_none.c
+endif
+EXTRA_DIST += $(directory_sources) clients/directory_none.c clients/qr.c clients/qr_none.c
+tristero_tunnel_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS) $(JANSSON_CFLAGS) $(MICROHTTPD_CFLAGS) \
+	$(QRENCODE_CFLAGS)
 tristero_tunnel_LDADD = clients/libtristero-tunnel.la relay/librelay.la \
-	$(SODIUM_LIBS) $(JANSSON_LIBS) $(PTHREAD_LIBS)
+	$(SODIUM_LIBS) $(JANSSON_LIBS) $(MICROHTTPD_LIBS) $(QRENCODE_LIBS) $(PTHREAD_LIBS)
 
 EXTRA_DIST += clients/python/serve_file.py clients/perl/serve-file
 

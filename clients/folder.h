@@ -1,0 +1,22 @@
+/* folder: opens what is in a folder, and nothing outside of it.
+ *
+ * Paths are relative to the folder, with "/" between names, none of them empty, "." or
+ * ".."; "" is the folder itself. Links are followed as long as they stay inside.
+ * Whatever is neither a file nor a folder is not there (-ENOENT) and is never opened:
+ * opening a device may do something, a FIFO would be waited for. Any thread. */
+#ifndef CLIENTS_FOLDER_H
+#define CLIENTS_FOLDER_H
+
+#include <sys/stat.h>
+
+/* A descriptor of the folder, the caller's to close; or a negative errno. -ENOSYS: this
+ * kernel has no openat2(2), without which nothing here is safe. */
+int folder_open(const char *path);
+
+/* What is there, without opening it. 0 or a negative errno. */
+int folder_look(int folder, const char *path, struct stat *about);
+
+/* For reading; the descriptor is the caller's to close. Or a negative errno. */
+int folder_open_inside(int folder, const char *path, struct stat *about);
+
+#endif
