@@ -4,19 +4,22 @@
 #include <string.h>
 #include <strings.h>
 
-/* Digits, at least one; what is too large for 64 bits is as good as the largest. */
+/* Digits, at least one; what is too large for 64 bits is as good as the largest.
+ * Otherwise nothing is taken. */
 static bool read_number(const char **text, uint64_t *number)
 {
     const char *at = *text;
+    uint64_t value = 0;
 
-    for (*number = 0; *at >= '0' && *at <= '9'; at++) {
+    for (; *at >= '0' && *at <= '9'; at++) {
         uint64_t digit = (uint64_t)(*at - '0');
 
-        *number = *number > (UINT64_MAX - digit) / 10 ? UINT64_MAX : 10 * *number + digit;
+        value = value > (UINT64_MAX - digit) / 10 ? UINT64_MAX : 10 * value + digit;
     }
     if (at == *text)
         return false;
     *text = at;
+    *number = value;
     return true;
 }
 

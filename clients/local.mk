@@ -19,14 +19,24 @@ clients_libtristero_tunnel_la_LIBADD = relay/libmux.la rpc/libguard.la $(XMLRPC_
 
 tristero_tunnel_SOURCES = \
 	clients/address.c \
+	clients/backoff.c clients/backoff.h \
 	clients/command.h \
 	clients/directory.h \
 	clients/expose.c \
+	clients/expose_ssh.c \
+	clients/expose_tcp.c \
+	clients/exposure.h \
 	clients/hostkey.c \
 	clients/json_line.c clients/json_line.h \
+	clients/live_view.c clients/live_view.h \
 	clients/main.c \
 	clients/open.c \
-	clients/qr.h
+	clients/probe.c \
+	clients/qr.h \
+	clients/report.c clients/report.h \
+	clients/ssh_child.c clients/ssh_child.h \
+	clients/target.c clients/target.h \
+	clients/watch.c clients/watch.h
 directory_sources = \
 	clients/directory.c \
 	clients/folder.c clients/folder.h \
@@ -44,10 +54,10 @@ else
 tristero_tunnel_SOURCES += clients/qr_none.c
 endif
 EXTRA_DIST += $(directory_sources) clients/directory_none.c clients/qr.c clients/qr_none.c
-tristero_tunnel_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS) $(JANSSON_CFLAGS) $(MICROHTTPD_CFLAGS) \
-	$(QRENCODE_CFLAGS)
-tristero_tunnel_LDADD = clients/libtristero-tunnel.la relay/librelay.la \
-	$(SODIUM_LIBS) $(JANSSON_LIBS) $(MICROHTTPD_LIBS) $(QRENCODE_LIBS) $(PTHREAD_LIBS)
+tristero_tunnel_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS) $(JANSSON_CFLAGS) $(CURSES_CFLAGS) \
+	$(MICROHTTPD_CFLAGS) $(QRENCODE_CFLAGS)
+tristero_tunnel_LDADD = clients/libtristero-tunnel.la relay/librelay.la $(SODIUM_LIBS) \
+	$(JANSSON_LIBS) $(CURSES_LIBS) $(MICROHTTPD_LIBS) $(QRENCODE_LIBS) $(PTHREAD_LIBS)
 
 EXTRA_DIST += clients/python/serve_file.py clients/perl/serve-file
 

@@ -20,12 +20,12 @@ enum { TUNNELS_MAX = 256, TIMEOUT_MAX_S = 3600 };
 static const struct subcommand {
     const char *name;
     int mask;
-    const char *operand;                /* what it takes, or NULL for nothing */
+    const char *operand;                /* what it takes, in brackets if it may be left out; or NULL */
     int (*run)(struct tristero_proxy *proxy, const struct arguments *arguments);
 } subcommands[] = {
     { "open", OPEN, NULL, open_command },
     { "address", ADDRESS, "URI", address_command },
-    { "expose", EXPOSE, "[HOST:]PORT", expose_command },
+    { "expose", EXPOSE, "[[HOST:]PORT]", expose_command },
     { "hostkey", HOSTKEY, NULL, hostkey_command },
 };
 
@@ -40,11 +40,14 @@ static const struct option_help {
 } options[] = {
     { "proxy", "URL", ANY, "the proxy's XML-RPC; else the environment's TRISTERO_PROXY" },
     { "timeout", "S", ANY, "seconds to wait for the proxy's answers and connections (30)" },
-    { "backend", "NAME", OPEN, "the way to attach (tcp)" },
-    { "json", NULL, OPEN, "prints a JSON object" },
-    { "once", NULL, EXPOSE, "stops when the first tunnel has ended" },
-    { "tunnels", "N", EXPOSE, "keeps N tunnels open, each with an address of its own (1)" },
-    { "server-first", NULL, EXPOSE, "for services that speak first: connects to the service at once" },
+    { "backend", "NAME", OPEN | EXPOSE, "the way to attach: ssh or tcp (tcp)" },
+    { "json", NULL, OPEN | EXPOSE, "prints JSON, an object a line" },
+    { "dir", "PATH", EXPOSE, "exposes the files of a folder" },
+    { "qr", NULL, EXPOSE, "shows a QR code of the address" },
+    { "quiet", NULL, EXPOSE, "prints addresses alone" },
+    { "once", NULL, EXPOSE, "tcp: stops when the first tunnel has ended" },
+    { "tunnels", "N", EXPOSE, "tcp: keeps N tunnels open, each with an address of its own (1)" },
+    { "server-first", NULL, EXPOSE, "tcp: connects at once, for services that speak first" },
     { "help", NULL, ANY, "prints this" },
     { "version", NULL, ANY, "prints the version" },
 };
@@ -90,7 +93,7 @@ static int print_help(void)
          "\n"
          "  open                 opens a tunnel, prints where its server and its clients connect\n"
          "  address URI          prints where the clients of the tunnel at URI connect\n"
-         "  expose [HOST:]PORT   makes a service reachable through tunnels, one client at a time\n"
+         "  expose [HOST:]PORT   makes a service reachable: a port, unix:PATH, or --dir PATH\n"
          "  hostkey              prints the proxy's ssh key, for ~/.ssh/known_hosts\n");
     for (size_t i = 0; i < OPTIONS; i++) {
         char left[32];
@@ -150,6 +153,12 @@ static int take_option(const char *name, const char *value, struct arguments *ar
         arguments->json = true;
     } else if (!strcmp(name, "once")) {
         arguments->once = true;
+    } else if (!strcmp(name, "qr")) {
+        arguments->with_qr = true;
+    } else if (!strcmp(name, "quiet")) {
+        arguments->quiet = true;
+    } else if (!strcmp(name, "dir")) {
+        arguments->folder = value;
     } else if (!strcmp(name, "server-first")) {
         arguments->server_first = true;
     } else if (!strcmp(name, "tunnels")) {
@@ -171,24 +180,33 @@ static const struct subcommand *find_subcommand(const char *name)
     return NULL;
 }
 
-static int run(const struct subcommand *subcommand, const struct arguments *arguments)
+int proxy_make(const struct arguments *arguments, const char *url, struct tristero_proxy **proxy)
 {
     struct tristero_options timeouts = {
         .call_timeout_ms = arguments->timeout_s * 1000,
         .attach_timeout_ms = arguments->timeout_s * 1000,
     };
-    struct tristero_proxy *proxy;
     struct tristero_error error;
-    int status;
 
-    if (!arguments->proxy_url || !*arguments->proxy_url)
+    if (!url || !*url)
         return usage("no proxy is given: expected --proxy URL, or TRISTERO_PROXY in the "
                      "environment, such as http://127.0.0.1:8000/RPC2");
-    if (tristero_proxy_new(arguments->proxy_url, &timeouts, &proxy, &error)) {
+    if (tristero_proxy_new(url, &timeouts, proxy, &error)) {
         complain("%s", error.text);
         return error.status == TRISTERO_INVALID ? STATUS_USAGE : STATUS_FAILED;
     }
-    status = subcommand->run(proxy, arguments);
+    return STATUS_OK;
+}
+
+static int run(const struct subcommand *subcommand, const struct arguments *arguments)
+{
+    struct tristero_proxy *proxy = NULL;
+    int status = STATUS_OK;
+
+    if (subcommand->mask != EXPOSE)
+        status = proxy_make(arguments, arguments->proxy_url, &proxy);
+    if (!status)
+        status = subcommand->run(proxy, arguments);
     tristero_proxy_free(proxy);
     return status;
 }
@@ -203,7 +221,7 @@ static int take_words(char **words, unsigned given, struct arguments *arguments)
     subcommand = find_subcommand(words[0]);
     if (!subcommand)
         return usage("unknown subcommand \"%s\", expected open, address, expose or hostkey", words[0]);
-    if (subcommand->operand && !words[1])
+    if (subcommand->operand && *subcommand->operand != '[' && !words[1])
         return usage("%s: expected %s after it", subcommand->name, subcommand->operand);
     if (words[1] && (!subcommand->operand || words[2]))
         return usage("%s: unexpected \"%s\"", subcommand->name,
@@ -234,7 +252,6 @@ int main(int argc, char **argv)
     struct option table[OPTIONS + 1] = { 0 };
     struct arguments arguments = {
         .proxy_url = getenv("TRISTERO_PROXY"),
-        .tunnels = 1,
         .timeout_s = 30,
     };
     unsigned given = 0;

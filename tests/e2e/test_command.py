@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -B
-"""The command tristero-tunnel: open, address, expose."""
+"""The command tristero-tunnel: open, address, and expose over tcp."""
 
 import http.server
 import json
@@ -107,10 +107,17 @@ class Asking(CommandCase):
     def test_wrong_words_are_told(self):
         for words in ((), ("opne",), ("open", "more"), ("address",), ("expose",),
                       ("expose", "0"), ("expose", "70000"), ("expose", "x"), ("open", "--bad"),
-                      ("expose", "--tunnels", "0", "80"), ("expose", "--tunnels", "x", "80")):
+                      ("expose", "--tunnels", "0", "80"), ("expose", "--tunnels", "x", "80"),
+                      ("expose", "80", "--backend", "tpc"), ("expose", "80", "--dir", "/"),
+                      ("expose", "unix:"), ("expose", "unix:" + 200 * "x"), ("expose", "--dir", ""),
+                      ("expose", "80", "--json", "--qr"), ("expose", "80", "--json", "--quiet"),
+                      ("expose", "80", "--backend", "ssh", "--once"),
+                      ("expose", "80", "--backend", "ssh", "--tunnels", "2"),
+                      ("expose", "80", "--backend", "ssh", "--server-first")):
             with self.subTest(words=words):
                 done = self.command(*words, timeout_s=10)
                 self.assert_fails(done)
+                self.assertEqual(done.returncode, 2)
                 self.assertNotEqual(done.stderr, "")
 
     def test_help_and_version_are_told(self):
@@ -139,7 +146,8 @@ class Exposing(CommandCase):
         self.addCleanup(self.web.shutdown)
 
     def expose(self, *arguments):
-        return self.start_program([TUNNEL, "--proxy", self.daemon.url, "expose", *arguments])
+        return self.start_program([TUNNEL, "--proxy", self.daemon.url, "expose", "--backend", "tcp",
+                                   *arguments])
 
     def address(self, program):
         """The next address that it prints for clients."""
@@ -168,7 +176,7 @@ class Exposing(CommandCase):
 
     def test_an_address_that_cannot_be_printed_ends_it(self):
         done = run(["/bin/sh", "-c", 'exec "$@" >&-', "sh", TUNNEL, "--proxy", self.daemon.url,
-                    "expose", str(self.web.server_port)], timeout_s=20)
+                    "expose", "--backend", "tcp", str(self.web.server_port)], timeout_s=20)
         self.assert_fails(done, "standard output")
 
     def test_once_is_once(self):

@@ -1,0 +1,258 @@
+/* tristero-tunnel expose --backend tcp: a tunnel for each client. A thread for each of
+ * --tunnels opens one after the other, and relays each one's client to the service. */
+#include "clients/backoff.h"
+#include "clients/report.h"
+
+#include "relay/duplex.h"
+#include "relay/socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+enum {
+    CONNECT_TIMEOUT_MS = 10000,         /* to the service */
+    /* The proxy's linger time decides; this one is for a proxy without any. */
+    LINGER_MS = 3600 * 1000
+};
+
+/* One call at a time: the library below waits by select(2), which knows no
+ * descriptor beyond 1023, and a call needs a few for itself. */
+static pthread_mutex_t calling = PTHREAD_MUTEX_INITIALIZER;
+
+struct exposer {
+    pthread_t thread;
+    struct exposure *exposure;
+    atomic_ulong *clients;              /* that ever came to the exposure */
+    int status;                         /* the exit status that it asks for */
+};
+
+/* How a tunnel went. */
+enum outcome {
+    SERVED,                             /* a client came, and all was relayed */
+    CUT,                                /* a client came, and the transfer was broken off */
+    NEVER_USED,                         /* the tunnel ended without a client */
+    NOT_OPENED,
+    NOT_PRINTED                         /* standard output is closed: nobody learns the address */
+};
+
+/* A connection from the tunnel that is the thread's to close. */
+struct tunnel_end {
+    char *server_uri;
+    char *client_uri;
+    int socket;
+    unsigned long client;               /* its number, once there is one */
+    char why[512];                      /* it was not opened, or not used */
+};
+
+/* As the relaying wants its sockets. */
+static int prepare(int socket)
+{
+    int flags = fcntl(socket, F_GETFL);
+
+    if (flags < 0 || fcntl(socket, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
+    return socket_prepare_to_relay(socket, SOCKET_KEEPALIVE_MS);
+}
+
+static void tell(struct exposer *exposer, const struct tunnel_end *end, enum tristero_event_kind kind,
+                 const char *text, const struct duplex_result *result)
+{
+    struct tristero_event event = {
+        .kind = kind, .address = end->client_uri, .text = text, .client = end->client,
+        .bytes_from_client = result ? result->bytes_from_a : 0,
+        .bytes_to_client = result ? result->bytes_from_b : 0,
+    };
+
+    report_event(exposer->exposure, &event);
+}
+
+static enum tristero_status call_for_tunnel(struct exposer *exposer, struct tunnel_end *end,
+                                            struct tristero_error *error)
+{
+    struct tristero_proxy *proxy = exposer->exposure->proxy;
+    enum tristero_status status;
+
+    pthread_mutex_lock(&calling);
+    status = tristero_open(proxy, NULL, &end->server_uri, error);
+    if (!status)
+        status = tristero_address(proxy, end->server_uri, &end->client_uri, error);
+    pthread_mutex_unlock(&calling);
+    return status;
+}
+
+/* Opens, attaches and prints. */
+static enum outcome tunnel_open(struct exposer *exposer, struct tunnel_end *end)
+{
+    struct exposure *exposure = exposer->exposure;
+    struct tristero_error error;
+
+    if (call_for_tunnel(exposer, end, &error) ||
+        tristero_attach(exposure->proxy, end->server_uri, &end->socket, &error)) {
+        snprintf(end->why, sizeof end->why, "%s", error.text);
+        return NOT_OPENED;
+    }
+    if (prepare(end->socket) < 0) {
+        snprintf(end->why, sizeof end->why, "it ended before it was used");
+        return NEVER_USED;
+    }
+    report_address(exposure, end->client_uri);
+    return exposure->report->has_failed ? NOT_PRINTED : SERVED;
+}
+
+/* Waits for the client's first bytes, or its end of stream. */
+static bool wait_for_client(int tunnel)
+{
+    struct pollfd polled = { .fd = tunnel, .events = POLLIN };
+    char byte;
+
+    return waker_poll(NULL, &polled, 1, INT64_MAX) > 0 && recv(tunnel, &byte, 1, MSG_PEEK) >= 0;
+}
+
+static int service_connect(struct exposer *exposer, struct tunnel_end *end)
+{
+    const struct target *target = &exposer->exposure->target;
+    int socket = target_connect_in_time(target, CONNECT_TIMEOUT_MS, NULL);
+    int err = socket < 0 ? socket : 0;
+
+    if (!err && target->kind == TARGET_PORT)
+        err = socket_prepare_to_relay(socket, SOCKET_KEEPALIVE_MS);
+    if (!err)
+        return socket;
+    if (socket >= 0)
+        socket_reset(socket);
+    tell(exposer, end, TRISTERO_CLIENT_REFUSED, strerrordesc_np(-err), NULL);
+    return err;
+}
+
+/* Relays an attached tunnel to the service. Closes the tunnel. The client is
+ * there already, unless the service is one that speaks first. */
+static enum outcome serve_client(struct exposer *exposer, struct tunnel_end *end)
+{
+    struct duplex_limits limits = { .linger_ms = LINGER_MS, .until_ms = INT64_MAX };
+    bool has_client = !exposer->exposure->server_first;
+    void (*close_socket)(int) = socket_reset;
+    int socket = service_connect(exposer, end);
+    struct duplex_result result;
+
+    if (socket < 0)
+        return has_client ? CUT : NEVER_USED;
+    result = duplex_run(end->socket, socket, &limits, NULL);
+    if (result.end == DUPLEX_FINISHED)
+        close_socket = socket_close;
+    close_socket(end->socket);
+    end->socket = -1;
+    close_socket(socket);
+    tell(exposer, end, TRISTERO_CLIENT_LEFT, duplex_end_text(result.end), &result);
+    if (result.end == DUPLEX_FINISHED)
+        return SERVED;
+    return has_client || result.bytes_from_a ? CUT : NEVER_USED;
+}
+
+/* The life of one tunnel. */
+static enum outcome expose_one(struct exposer *exposer, struct tunnel_end *end)
+{
+    enum outcome outcome = tunnel_open(exposer, end);
+    bool has_client = !exposer->exposure->server_first;
+
+    if (outcome == SERVED && has_client && !wait_for_client(end->socket)) {
+        snprintf(end->why, sizeof end->why, "%s ended before a client came", end->client_uri);
+        outcome = NEVER_USED;
+    }
+    if (outcome == SERVED)
+        end->client = ++*exposer->clients;
+    if (outcome == SERVED && has_client)
+        tell(exposer, end, TRISTERO_CLIENT_CAME, "", NULL);
+    if (outcome == SERVED)
+        outcome = serve_client(exposer, end);
+    socket_reset(end->socket);
+    return outcome;
+}
+
+static void wait_before_next(struct exposer *exposer, const struct tunnel_end *end, int wait_ms)
+{
+    struct timespec wait = { .tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000L };
+    struct tristero_event event = {
+        .kind = TRISTERO_RETRYING, .address = end->client_uri ? end->client_uri : "",
+        .text = end->why, .wait_ms = wait_ms };
+
+    if (*end->why)
+        report_event(exposer->exposure, &event);
+    nanosleep(&wait, NULL);
+}
+
+/* A first tunnel that can't be had is the end, since the start could not be as asked. */
+static void give_up(struct exposer *exposer, const struct tunnel_end *end)
+{
+    if (*end->why)
+        complain("%s", end->why);
+    report_fail(exposer->exposure->report);
+}
+
+/* One tunnel after the other. */
+static void *exposer_thread(void *argument)
+{
+    struct exposer *exposer = argument;
+    struct backoff backoff = { 0 };
+    bool is_first = true;
+    bool goes_on = true;
+
+    for (; goes_on; is_first = false) {
+        struct tunnel_end end = { .socket = -1 };
+        int64_t began_ms = clock_ms();
+        enum outcome outcome = expose_one(exposer, &end);
+
+        exposer->status = outcome == SERVED ? STATUS_OK : STATUS_FAILED;
+        if (outcome == SERVED || outcome == CUT || clock_ms() - began_ms > BACKOFF_LAST_MS)
+            backoff_reset(&backoff);    /* it is well, or has been meanwhile */
+        goes_on = !exposer->exposure->once;
+        if (outcome == NOT_PRINTED || (outcome == NOT_OPENED && is_first)) {
+            give_up(exposer, &end);
+            goes_on = false;
+        } else if (goes_on && outcome != SERVED && outcome != CUT) {
+            wait_before_next(exposer, &end, backoff_take(&backoff));
+        }
+        free(end.server_uri);
+        free(end.client_uri);
+    }
+    return NULL;
+}
+
+static int run_tcp(struct exposure *exposure)
+{
+    unsigned count = exposure->tunnels ? exposure->tunnels : 1;
+    struct exposer *exposers = calloc(count, sizeof *exposers);
+    atomic_ulong clients = 0;
+    int status = STATUS_OK;
+    unsigned started = 0;
+
+    if (!exposers) {
+        complain("out of memory");
+        return STATUS_FAILED;
+    }
+    for (; started < count; started++) {
+        exposers[started].exposure = exposure;
+        exposers[started].clients = &clients;
+        if (pthread_create(&exposers[started].thread, NULL, exposer_thread, &exposers[started])) {
+            complain("no thread for tunnel %u of %u", started + 1, count);
+            report_fail(exposure->report);
+            status = STATUS_FAILED;
+            break;
+        }
+    }
+    for (unsigned i = 0; i < started; i++) {
+        pthread_join(exposers[i].thread, NULL);
+        if (exposers[i].status)
+            status = exposers[i].status;
+    }
+    free(exposers);
+    return status;
+}
+
+/* What ends the process ends it: its connections are armed to reset, so the proxy sees
+ * at once that its tunnels are over. */
+const struct backend backend_tcp = { .name = "tcp", .run = run_tcp };

@@ -1,0 +1,74 @@
+/* exposure: one service that is being exposed, by one of the backends. */
+#ifndef CLIENTS_EXPOSURE_H
+#define CLIENTS_EXPOSURE_H
+
+#include "clients/command.h"
+#include "clients/target.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { EXPOSURE_NAME_BYTES = 64, EXPOSURE_URL_BYTES = URI_TEXT_BYTES + 8 };
+
+struct exposure;
+struct report;
+
+/* A way to expose. */
+struct backend {
+    const char *name;
+    bool is_probed;                     /* the service is asked whether it speaks HTTP */
+    bool has_one_address;               /* for all clients, so that there is something to look at */
+    /* Opens a tunnel, reports its address and serves, until stop: an exit status, having
+     * said why it failed. On the exposure's thread. */
+    int (*run)(struct exposure *exposure);
+    /* Makes run return soon, also if it is called later. On the main thread. NULL: it
+     * ends with the process. */
+    void (*stop)(struct exposure *exposure);
+    /* On the main thread. False: there are none. NULL: never any. */
+    bool (*look)(struct exposure *exposure, struct tristero_statistics *statistics);
+};
+
+extern const struct backend backend_ssh, backend_tcp;
+
+struct exposure {
+    char name[EXPOSURE_NAME_BYTES];     /* of its section; "" */
+    struct target target;
+    const struct backend *backend;
+    bool once, server_first;
+    unsigned tunnels, connections;      /* 0: as the backend likes it */
+    int timeout_s;
+    struct tristero_proxy *proxy;       /* the exposure's, until it is freed */
+
+    /* From its start on. */
+    struct report *report;
+    pthread_t thread;
+    bool speaks_http;
+    int status;                         /* what run returned */
+    atomic_bool has_address, has_ended;
+
+    pthread_mutex_t lock;               /* of what follows */
+    bool stopping;
+    void *serving;                      /* the backend's */
+
+    /* The report's, by its lock. */
+    char address[URI_TEXT_BYTES], url[EXPOSURE_URL_BYTES];
+    char printed_url[EXPOSURE_URL_BYTES];
+};
+
+/* By the name of --backend; NULL is the usual one. NULL if there is none of that name. */
+const struct backend *backend_find(const char *name);
+
+/* "webmux, ssh or tcp" */
+extern const char backend_names[];
+
+/* Of one service that the command line names, or the sections of a file. The caller frees
+ * each one's proxy and target, and the whole. STATUS_OK, or why not, which has been said. */
+int exposures_of_arguments(const struct arguments *arguments, struct exposure **exposures,
+                           unsigned *count);
+int exposures_of_file(const struct arguments *arguments, struct exposure **exposures,
+                      unsigned *count);
+
+/* What must hold of one besides. NULL, or what is wrong. */
+const char *exposure_check(const struct exposure *exposure);
+
+#endif

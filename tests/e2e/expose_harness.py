@@ -1,0 +1,123 @@
+"""expose_harness: what the tests of tristero-tunnel expose stand on, besides harness:
+services to expose, and the command in front of them."""
+
+import http.client
+import http.server
+import json
+import os
+import re
+import socket
+import socketserver
+import threading
+
+import harness
+from harness import TUNNEL
+from ssh_harness import SshDaemon
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b"hello from behind " + self.path.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self):
+        return "somebody"           # a Unix socket has no address
+
+    def log_message(self, *_):
+        pass
+
+
+class _Web(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass                        # broken connections belong to these tests
+
+
+class _LocalWeb(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass
+
+
+class ExposeCase(harness.Case):
+    """With a daemon for the class that takes every backend."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = SshDaemon()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.clean_up()
+
+    def _serve(self, server):
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(serving.join)
+        self.addCleanup(server.shutdown)
+        return server
+
+    def web(self, port=0):
+        """The port of a service that speaks HTTP."""
+        return self._serve(_Web(("127.0.0.1", port), _Handler)).server_port
+
+    def local_web(self):
+        """The path of the Unix socket of one."""
+        path = os.path.join(self.temporary_folder(), "web")
+        self._serve(_LocalWeb(path, _Handler))
+        return path
+
+    def line_service(self, greeting=b""):
+        """The port of a service that says each line backwards."""
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                self.wfile.write(greeting)
+                for line in self.rfile:
+                    self.wfile.write(line[-2::-1] + b"\n")
+
+        class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_):
+                pass
+
+        return self._serve(Server(("127.0.0.1", 0), Handler)).server_address[1]
+
+    def closed_port(self):
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            return closed.getsockname()[1]
+
+    def expose(self, *arguments, **how):
+        return self.start_program([TUNNEL, "--proxy", self.daemon.url, "expose",
+                                   *map(str, arguments)], **how)
+
+    def event(self, program, kind):
+        """The next one of that kind, of --json."""
+        while True:
+            event = json.loads(program.line())
+            if event["event"] == kind:
+                return event
+
+
+def address_of_url(url):
+    """(scheme, (host, port))"""
+    match = re.fullmatch(r"(tcp|http)://(127\.0\.0\.1):(\d+)(/?)", url)
+    if not match or (match[1] == "http") != (match[4] == "/"):
+        raise AssertionError(f"not an address to advertise: {url!r}")
+    return match[1], (match[2], int(match[3]))
+
+
+def fetch(address, path="/"):
+    connection = http.client.HTTPConnection(*address, timeout=harness.WAIT_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()

@@ -1,0 +1,146 @@
+#!/usr/bin/python3 -B
+"""tristero-tunnel expose: what can be exposed, and how that is told."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+import unittest
+
+import harness
+from expose_harness import ExposeCase, address_of_url, fetch
+from harness import TUNNEL, connect, receive_exactly, run
+from ssh_harness import SSH
+
+ZBARIMG = shutil.which("zbarimg")
+
+
+def picture_of(rows, scale=4):
+    """A PGM of half blocks, light where they are drawn."""
+    upper_lower = {"\u2588": (255, 255), "\u2580": (255, 0), "\u2584": (0, 255), " ": (0, 0)}
+    lines = []
+    for row in rows:
+        for half in (0, 1):
+            pixels = b"".join(bytes([upper_lower[cell][half]]) * scale for cell in row)
+            lines += [pixels] * scale
+    width = len(rows[0]) * scale
+    return b"P5\n%d %d\n255\n" % (width, len(lines)) + b"".join(lines)
+
+
+@unittest.skipUnless(SSH, "there is no ssh")
+class Telling(ExposeCase):
+    def address(self, *arguments):
+        program = self.expose(*arguments, "--backend", "ssh")
+        return address_of_url(program.line())
+
+    def test_the_address_is_http_where_the_service_speaks_it(self):
+        scheme, address = self.address(self.web())
+        self.assertEqual(scheme, "http")
+        self.assertEqual(fetch(address, "/x"), b"hello from behind /x")
+
+    def test_the_address_is_tcp_for_whatever_else_is_there_or_not(self):
+        silent = harness.listen()
+        self.addCleanup(silent.close)
+        began = time.monotonic()
+        for port in (self.line_service(), self.line_service(b"220 hello\r\n"),
+                     self.closed_port(), silent.getsockname()[1]):
+            self.assertEqual(self.address(port)[0], "tcp")
+        self.assertLess(time.monotonic() - began, 20)
+
+    def test_a_unix_socket_can_be_exposed_by_each_backend(self):
+        path = self.local_web()
+        scheme, address = self.address("unix:" + path)
+        self.assertEqual(scheme, "http")
+        self.assertEqual(fetch(address), b"hello from behind /")
+        os.chdir(os.path.dirname(path))
+        self.addCleanup(os.chdir, "/")
+        self.assertEqual(fetch(self.address("unix:web")[1]), b"hello from behind /")
+        program = self.expose("unix:" + path, "--backend", "tcp")
+        for _ in range(2):
+            self.assertEqual(fetch(address_of_url(program.line())[1]), b"hello from behind /")
+
+    def test_a_folder_can_be_exposed_by_tcp_too(self):
+        folder = self.temporary_folder()
+        with open(os.path.join(folder, "file"), "wb") as file:
+            file.write(b"content")
+        program = self.expose("--dir", folder, "--backend", "tcp")
+        for _ in range(2):
+            address = program.line().split("/")[2].split(":")
+            with connect((address[0], int(address[1]))) as client:
+                client.sendall(b"GET /file HTTP/1.0\r\n\r\n")
+                self.assertTrue(harness.receive_until_end(client).endswith(b"\r\n\r\ncontent"))
+
+    @unittest.skipUnless(ZBARIMG, "there is no zbarimg")
+    def test_a_qr_code_has_the_address(self):
+        program = self.expose(self.web(), "--backend", "ssh", "--qr")
+        url = program.line()
+        rows = [program.line()]
+        while len(rows) < (len(rows[0]) + 1) // 2:
+            rows.append(program.line())
+        self.assertEqual({len(row) for row in rows}, {len(rows[0])})
+        picture = os.path.join(self.temporary_folder(), "code.pgm")
+        with open(picture, "wb") as file:
+            file.write(picture_of(rows))
+        done = run([ZBARIMG, "-q", "--raw", picture])
+        self.assertEqual(done.stdout.strip(), url)
+
+    def test_json_tells_the_address_first_and_then_what_happens(self):
+        program = self.expose(self.line_service(), "--backend", "tcp", "--json")
+        first = json.loads(program.line())
+        self.assertEqual((first["event"], first["backend"]), ("address", "tcp"))
+        self.assertEqual(first["url"], first["address"])
+        self.assertRegex(first["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+        with connect(address_of_url(first["url"])[1]) as client:
+            client.sendall(b"abc\n")
+            self.assertEqual(receive_exactly(client, 4), b"cba\n")
+            client.shutdown(socket.SHUT_WR)
+            self.assert_proper_end(client)
+        self.assertEqual(self.event(program, "client-came")["client"], 1)
+        left = self.event(program, "client-left")
+        self.assertEqual((left["client"], left["bytes_from_client"], left["bytes_to_client"]), (1, 4, 4))
+        self.assertEqual(program.errors(), "")
+
+    def test_quiet_prints_the_address_alone(self):
+        program = self.expose(self.closed_port(), "--backend", "tcp", "--quiet")
+        for _ in range(2):
+            with connect(address_of_url(program.line())[1]) as client:
+                client.sendall(b"?")
+                harness.receive_until_reset(client)
+        self.assertEqual(program.errors(), "")
+
+    def test_a_reader_that_is_gone_ends_it(self):
+        port = self.web()
+        for arguments in (("--json",), ()):
+            done = run(["/bin/sh", "-c", '"$@" | :; exit 0', "sh", TUNNEL, "--proxy", self.daemon.url,
+                        "expose", str(port), "--backend", "tcp", *arguments])
+            self.assertIn("standard output", done.stderr)
+
+    def test_what_is_not_there_is_told_at_once(self):
+        for arguments, word in ((("no-such-host.invalid:80",), "no-such-host.invalid"),
+                                (("--dir", "/no/such/folder"), "/no/such/folder")):
+            done = run([TUNNEL, "--proxy", self.daemon.url, "expose", *arguments])
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn(word, done.stderr)
+
+    def test_signals_end_it_with_status_0(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for backend in ("ssh", "tcp"):
+                program = self.expose(self.web(), "--backend", backend)
+                program.line()
+                program.signal(number)
+                self.assertEqual(program.wait(10), 0, program.errors())
+
+    def test_a_start_that_waits_can_be_interrupted(self):
+        silent = harness.listen()
+        self.addCleanup(silent.close)
+        program = self.start_program([TUNNEL, "--proxy", f"http://127.0.0.1:{silent.getsockname()[1]}/RPC2",
+                                      "expose", str(self.web()), "--backend", "ssh"])
+        silent.accept()[0].settimeout(1)
+        program.signal(signal.SIGTERM)
+        self.assertEqual(program.wait(10), 0, program.errors())
+
+
+if __name__ == "__main__":
+    harness.main()

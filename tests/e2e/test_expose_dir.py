@@ -1,0 +1,221 @@
+#!/usr/bin/python3 -B
+"""tristero-tunnel expose --dir: a folder's files, to clients of a tunnel."""
+
+import email.utils
+import hashlib
+import http.client
+import os
+import re
+import signal
+import socket
+import unittest
+
+import harness
+from harness import TUNNEL, connect, in_thread, run
+from ssh_harness import SSH, SshDaemon
+
+
+@unittest.skipUnless(SSH, "there is no ssh")
+class Serving(harness.Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = SshDaemon()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.clean_up()
+
+    def setUp(self):
+        self.folder = os.path.join(self.temporary_folder(), "shown")
+        os.mkdir(self.folder)
+
+    def write(self, name, content=b"some content\n"):
+        path = os.path.join(self.folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    def expose(self):
+        program = self.start_program([TUNNEL, "--proxy", self.daemon.url, "expose", "--dir",
+                                      self.folder, "--backend", "ssh"])
+        match = re.fullmatch(r"http://(127\.0\.0\.1):(\d+)/", program.line())
+        self.address = match[1], int(match[2])
+        self.program = program
+        return program
+
+    def ask(self, path, method="GET", headers=None, body=None):
+        """(status, headers, body); the path goes out as it is."""
+        connection = http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S)
+        self.addCleanup(connection.close)
+        connection.request(method, path, body=body, headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+    def status(self, path, **how):
+        return self.ask(path, **how)[0]
+
+    def test_files_come_as_they_are_with_a_type_by_their_suffix(self):
+        content = os.urandom(5_000_000)
+        self.write("big.bin", content)
+        self.write("page.HTML", b"<p>")
+        self.write("empty.txt", b"")
+        self.write("sub/\u00e4 b%.css", b"p{}")
+        self.expose()
+        status, headers, body = self.ask("/big.bin")
+        self.assertEqual((status, headers["Content-Type"]), (200, "application/octet-stream"))
+        self.assertEqual(hashlib.sha256(body).digest(), hashlib.sha256(content).digest())
+        self.assertEqual(self.ask("/page.HTML")[1]["Content-Type"], "text/html; charset=utf-8")
+        self.assertEqual(self.ask("/empty.txt")[2], b"")
+        status, headers, body = self.ask("/sub/%C3%A4%20b%25.css")
+        self.assertEqual((status, headers["Content-Type"], body), (200, "text/css; charset=utf-8", b"p{}"))
+
+    def test_a_folder_is_listed_and_its_links_lead_to_what_they_name(self):
+        names = ["a.txt", "<script>&\"'.txt", "with blank", "\u00fcml\u00e4ut", "a:b", "100%", "q?x#y"]
+        for name in names:
+            self.write(name, name.encode())
+        self.write("zfolder/inside", b"inside")
+        self.write(".hidden")
+        self.expose()
+        status, headers, page = self.ask("/")
+        self.assertEqual((status, headers["Content-Type"]), (200, "text/html; charset=utf-8"))
+        page = page.decode("utf-8")
+        self.assertNotIn("<script>", page)
+        self.assertNotIn("hidden", page)
+        self.assertIn("&lt;script&gt;&amp;", page)
+        links = re.findall(r'href="([^"]*)"', page)
+        self.assertEqual(links[0], "zfolder/")
+        self.assertEqual(len(links), len(names) + 1)
+        got = {self.ask("/" + link)[2].decode() for link in links[1:]}
+        self.assertEqual(got, set(names))
+        self.assertIn('href="inside"', self.ask("/zfolder/")[2].decode())
+        self.assertIn('href="../"', self.ask("/zfolder/")[2].decode())
+
+    def test_an_index_takes_the_list_s_place(self):
+        self.write("sub/index.html", b"<h1>me")
+        self.expose()
+        self.assertEqual(self.ask("/sub/")[2], b"<h1>me")
+        status, headers, _ = self.ask("/sub")
+        self.assertEqual((status, headers["Location"]), (301, "/sub/"))
+
+    def test_nothing_outside_the_folder_and_nothing_hidden_is_there(self):
+        top = os.path.dirname(self.folder)
+        with open(os.path.join(top, "secret"), "w", encoding="ascii") as file:
+            file.write("secret")
+        self.write(".hidden")
+        self.write(".git/config")
+        self.write("sub/file")
+        os.symlink("../secret", os.path.join(self.folder, "out"))
+        os.symlink("..", os.path.join(self.folder, "up"))
+        os.symlink("/etc", os.path.join(self.folder, "etc"))
+        os.symlink("/proc/self/root", os.path.join(self.folder, "magic"))
+        os.symlink("loop", os.path.join(self.folder, "loop"))
+        os.symlink("sub/file", os.path.join(self.folder, "in"))
+        os.mkfifo(os.path.join(self.folder, "fifo"))
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(os.path.join(self.folder, "socket"))
+        self.expose()
+        for path in ("/out", "/up", "/up/", "/up/secret", "/etc/", "/etc/passwd", "/magic/etc/passwd",
+                     "/loop", "/fifo", "/socket", "/.hidden", "/.git/config", "/.git/", "/./in",
+                     "/../secret", "/%2e%2e/secret", "/sub/../../secret", "/sub/%2e%2e/%2e%2e/secret",
+                     "/..%2fsecret", "//etc/passwd", "/sub//file", "/in%00", "/in/", "/nothing",
+                     "/" + 300 * "x", "/" + 2000 * "y/"):
+            with self.subTest(path=path[:40]):
+                self.assertEqual(self.status(path), 404)
+        self.assertEqual(self.status("/in"), 200)
+        page = self.ask("/")[2].decode()
+        self.assertEqual(re.findall(r'href="([^"]*)"', page), ["sub/", "in"])
+
+    def test_only_reading_is_allowed(self):
+        self.write("file")
+        self.expose()
+        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+            status, headers, _ = self.ask("/file", method=method, body=b"x" * 100)
+            self.assertEqual((status, headers["Allow"]), (405, "GET, HEAD"))
+        status, headers, body = self.ask("/file", method="HEAD")
+        self.assertEqual((status, headers["Content-Length"], body), (200, "13", b""))
+        self.assertEqual(self.ask("/file", body=b"a body, which means nothing")[2], b"some content\n")
+
+    def test_parts_of_a_file_are_given(self):
+        self.write("file", bytes(range(100)))
+        self.expose()
+        whole = bytes(range(100))
+        for value, wanted in (("bytes=0-0", whole[:1]), ("bytes=10-19", whole[10:20]),
+                              ("bytes=90-", whole[90:]), ("bytes=-7", whole[-7:]),
+                              ("bytes=95-1000", whole[95:]), ("bytes=-1000", whole),
+                              ("bytes=0-99999999999999999999999", whole)):
+            status, headers, body = self.ask("/file", headers={"Range": value})
+            self.assertEqual((status, body), (206, wanted), value)
+            first = whole.index(wanted[0])
+            self.assertEqual(headers["Content-Range"],
+                             f"bytes {first}-{first + len(wanted) - 1}/100")
+        for value in ("bytes=100-", "bytes=-0", "bytes=1000-2000"):
+            status, headers, _ = self.ask("/file", headers={"Range": value})
+            self.assertEqual((status, headers["Content-Range"]), (416, "bytes */100"), value)
+        for value in ("bytes=5-4", "bytes=0-1,5-6", "bytes=-", "bytes=x-y", "lines=1-2", "bytes=1"):
+            self.assertEqual(self.ask("/file", headers={"Range": value})[::2], (200, whole), value)
+
+    def test_what_has_not_changed_is_not_sent_again(self):
+        path = self.write("file")
+        self.expose()
+        changed = self.ask("/file")[1]["Last-Modified"]
+        self.assertEqual(self.ask("/file", headers={"If-Modified-Since": changed})[::2], (304, b""))
+        os.utime(path, (0, email.utils.parsedate_to_datetime(changed).timestamp() + 2))
+        self.assertEqual(self.status("/file", headers={"If-Modified-Since": changed}), 200)
+        self.assertEqual(self.status("/file", headers={"If-Modified-Since": "nonsense"}), 200)
+        part = {"Range": "bytes=0-0", "If-Range": changed}      # of another file than the one that is there
+        self.assertEqual(self.ask("/file", headers=part)[::2], (200, b"some content\n"))
+
+    def test_a_connection_serves_many_requests_and_many_are_served_at_once(self):
+        self.write("file", os.urandom(100_000))
+        self.expose()
+
+        def fetch_ten():
+            connection = http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S)
+            sizes = []
+            for _ in range(10):
+                connection.request("GET", "/file")
+                sizes.append(len(connection.getresponse().read()))
+            local = connection.sock is not None     # the connection was kept
+            connection.close()
+            return sizes, local
+
+        for each in [in_thread(fetch_ten) for _ in range(20)]:
+            self.assertEqual(each.result(), (10 * [100_000], True))
+
+    def test_nonsense_is_survived(self):
+        self.write("file")
+        self.expose()
+        for nonsense in (b"\0" * 1000, b"GET\r\n\r\n", b"GET file HTTP/1.1\r\nHost: x\r\n\r\n",
+                         b"GET " + b"/a" * 40000, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5000):
+            with connect(self.address) as client:
+                try:
+                    client.sendall(nonsense)
+                    client.shutdown(socket.SHUT_WR)
+                    harness.how_it_ended(client)
+                except OSError:
+                    pass
+            self.assertEqual(self.status("/file"), 200)
+
+    def test_it_ends_and_leaves_nothing_in_the_temporary_folder(self):
+        temporary = self.temporary_folder()
+        program = self.start_program([TUNNEL, "--proxy", self.daemon.url, "expose", "--dir",
+                                      self.folder, "--backend", "ssh"], env={"TMPDIR": temporary})
+        program.line()
+        self.assertEqual(len(os.listdir(temporary)), 1)
+        program.signal(signal.SIGTERM)
+        self.assertEqual(program.wait(10), 0, program.errors())
+        self.assertEqual(os.listdir(temporary), [])
+
+    def test_a_folder_that_is_none_is_told_at_once(self):
+        path = self.write("file")
+        for folder, reason in ((path, "Not a directory"), (path + "x", "No such file")):
+            done = run([TUNNEL, "--proxy", self.daemon.url, "expose", "--dir", folder])
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn(folder, done.stderr)
+            self.assertIn(reason, done.stderr)
+
+
+if __name__ == "__main__":
+    harness.main()
