@@ -30,8 +30,9 @@ int expose_command(struct tristero_proxy *none, const struct arguments *argument
 int hostkey_command(struct tristero_proxy *proxy, const struct arguments *arguments);
 
 /* For the proxy at url, which may be NULL where none is given. STATUS_OK, or why there is
- * none, which has been said. */
-int proxy_make(const struct arguments *arguments, const char *url, struct tristero_proxy **proxy);
+ * none, which has been said, after the place where it should be. */
+int proxy_make(const struct arguments *arguments, const char *place, const char *url,
+               struct tristero_proxy **proxy);
 
 /* One line on standard error: "tristero-tunnel: ...". Any thread. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

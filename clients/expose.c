@@ -30,17 +30,18 @@ const struct backend *backend_find(const char *name)
     return name ? NULL : backends[0];
 }
 
-const char *exposure_check(const struct exposure *exposure)
+const char *exposure_misfit(const struct exposure *exposure)
 {
-    bool is_tcp = exposure->backend == &backend_tcp;
+    if (exposure->backend == &backend_tcp)
+        return NULL;
+    return exposure->once ? "once" : exposure->tunnels ? "tunnels"
+        : exposure->server_first ? "server-first" : NULL;
+}
 
-    if (exposure->once && !is_tcp)
-        return "--once goes with --backend tcp alone";
-    if (exposure->tunnels && !is_tcp)
-        return "--tunnels goes with --backend tcp alone";
-    if (exposure->server_first && !is_tcp)
-        return "--server-first goes with --backend tcp alone; others need no such word";
-    return NULL;
+const char *exposure_fit(const struct exposure *exposure)
+{
+    (void)exposure;
+    return "the backend tcp alone";
 }
 
 static int wrong(const char *text)
@@ -75,9 +76,12 @@ int exposures_of_arguments(const struct arguments *arguments, struct exposure **
     if ((arguments->folder ? target_of_folder(arguments->folder, &exposure->target, error)
                            : target_parse(arguments->operand, &exposure->target, error)) < 0)
         return wrong(error);
-    if (exposure_check(exposure))
-        return wrong(exposure_check(exposure));
-    return proxy_make(arguments, arguments->proxy_url, &exposure->proxy);
+    if (exposure_misfit(exposure)) {
+        snprintf(error, sizeof error, "--%s goes with %s", exposure_misfit(exposure),
+                 exposure_fit(exposure));
+        return wrong(error);
+    }
+    return proxy_make(arguments, "", arguments->proxy_url, &exposure->proxy);
 }
 
 /* --- the command line as a whole */
@@ -218,7 +222,8 @@ int expose_command(struct tristero_proxy *none, const struct arguments *argument
 
     (void)none;
     if (!status)
-        status = exposures_of_arguments(arguments, &exposures, &count);
+        status = (arguments->config ? exposures_of_file : exposures_of_arguments)(
+            arguments, &exposures, &count);
     if (!status)
         status = start_targets(exposures, count);
     if (!status && report_init(&report, form_of(arguments)) < 0) {
@@ -226,7 +231,7 @@ int expose_command(struct tristero_proxy *none, const struct arguments *argument
         status = STATUS_FAILED;
     } else if (!status) {
         report.with_qr = arguments->with_qr;
-        report.many = count > 1;
+        report.names_services = arguments->config != NULL;
         status = serve(&report, exposures, count);
         report_end(&report);
     }

@@ -68,7 +68,9 @@ int exposures_of_arguments(const struct arguments *arguments, struct exposure **
 int exposures_of_file(const struct arguments *arguments, struct exposure **exposures,
                       unsigned *count);
 
-/* What must hold of one besides. NULL, or what is wrong. */
-const char *exposure_check(const struct exposure *exposure);
+/* The name of an option that does not go with its backend, or NULL; and what the option
+ * goes with. */
+const char *exposure_misfit(const struct exposure *exposure);
+const char *exposure_fit(const struct exposure *exposure);
 
 #endif

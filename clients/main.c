@@ -43,6 +43,7 @@ static const struct option_help {
     { "backend", "NAME", OPEN | EXPOSE, "the way to attach: ssh or tcp (tcp)" },
     { "json", NULL, OPEN | EXPOSE, "prints JSON, an object a line" },
     { "dir", "PATH", EXPOSE, "exposes the files of a folder" },
+    { "config", "FILE", EXPOSE, "exposes what a file says, a section for each service" },
     { "qr", NULL, EXPOSE, "shows a QR code of the address" },
     { "quiet", NULL, EXPOSE, "prints addresses alone" },
     { "once", NULL, EXPOSE, "tcp: stops when the first tunnel has ended" },
@@ -159,6 +160,8 @@ static int take_option(const char *name, const char *value, struct arguments *ar
         arguments->quiet = true;
     } else if (!strcmp(name, "dir")) {
         arguments->folder = value;
+    } else if (!strcmp(name, "config")) {
+        arguments->config = value;
     } else if (!strcmp(name, "server-first")) {
         arguments->server_first = true;
     } else if (!strcmp(name, "tunnels")) {
@@ -180,7 +183,8 @@ static const struct subcommand *find_subcommand(const char *name)
     return NULL;
 }
 
-int proxy_make(const struct arguments *arguments, const char *url, struct tristero_proxy **proxy)
+int proxy_make(const struct arguments *arguments, const char *place, const char *url,
+               struct tristero_proxy **proxy)
 {
     struct tristero_options timeouts = {
         .call_timeout_ms = arguments->timeout_s * 1000,
@@ -189,10 +193,10 @@ int proxy_make(const struct arguments *arguments, const char *url, struct triste
     struct tristero_error error;
 
     if (!url || !*url)
-        return usage("no proxy is given: expected --proxy URL, or TRISTERO_PROXY in the "
-                     "environment, such as http://127.0.0.1:8000/RPC2");
+        return usage("%sno proxy is given: expected --proxy URL, or TRISTERO_PROXY in the "
+                     "environment, such as http://127.0.0.1:8000/RPC2", place);
     if (tristero_proxy_new(url, &timeouts, proxy, &error)) {
-        complain("%s", error.text);
+        complain("%s%s", place, error.text);
         return error.status == TRISTERO_INVALID ? STATUS_USAGE : STATUS_FAILED;
     }
     return STATUS_OK;
@@ -204,7 +208,7 @@ static int run(const struct subcommand *subcommand, const struct arguments *argu
     int status = STATUS_OK;
 
     if (subcommand->mask != EXPOSE)
-        status = proxy_make(arguments, arguments->proxy_url, &proxy);
+        status = proxy_make(arguments, "", arguments->proxy_url, &proxy);
     if (!status)
         status = subcommand->run(proxy, arguments);
     tristero_proxy_free(proxy);

@@ -60,8 +60,8 @@ static void tell(struct exposure *exposure, const char *text)
 {
     struct report *report = exposure->report;
     unsigned long at = report->lines % REPORT_HISTORY;
-    const char *name = report->many ? exposure->name : "";
-    const char *colon = report->many ? ": " : "";
+    const char *name = report->names_services ? exposure->name : "";
+    const char *colon = report->names_services ? ": " : "";
 
     if (report->form == REPORT_QUIET)
         return;
@@ -172,7 +172,7 @@ static void print_address(struct exposure *exposure)
     snprintf(exposure->printed_url, sizeof exposure->printed_url, "%s", exposure->url);
     if (report->form == REPORT_JSON)
         status = print_json_address(exposure);
-    else if (report->many)
+    else if (report->names_services)
         status = print_line("%s %s", exposure->name, exposure->url);
     else
         status = print_line("%s", exposure->url);

@@ -16,7 +16,8 @@ enum { REPORT_HISTORY = 128, REPORT_EVENT_BYTES = 800,
 
 struct report {
     enum report_form form;
-    bool with_qr, many;                 /* services */
+    bool with_qr;
+    bool names_services;                /* by their sections */
     int wake_fd;                        /* an eventfd that the main thread waits for */
     atomic_bool has_failed;             /* it can't be as asked, or standard output takes nothing */
 

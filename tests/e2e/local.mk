@@ -27,6 +27,7 @@ fault_tests = \
 # Of the ssh backend. Each skips what it finds no ssh client for.
 ssh_tests = \
 	tests/e2e/test_expose.py \
+	tests/e2e/test_expose_config.py \
 	tests/e2e/test_expose_dir.py \
 	tests/e2e/test_expose_ssh.py \
 	tests/e2e/test_ssh.py \
