@@ -18,8 +18,8 @@
 enum { STOP_MS = 3000 };                /* for all to end when they are told to */
 
 /* The first is the usual one. */
-static const struct backend *const backends[] = { &backend_tcp, &backend_ssh };
-const char backend_names[] = "tcp or ssh";
+static const struct backend *const backends[] = { &backend_webmux, &backend_ssh, &backend_tcp };
+const char backend_names[] = "webmux, ssh or tcp";
 
 const struct backend *backend_find(const char *name)
 {
@@ -32,16 +32,17 @@ const struct backend *backend_find(const char *name)
 
 const char *exposure_misfit(const struct exposure *exposure)
 {
-    if (exposure->backend == &backend_tcp)
-        return NULL;
-    return exposure->once ? "once" : exposure->tunnels ? "tunnels"
+    bool is_tcp = exposure->backend == &backend_tcp;
+
+    if (exposure->connections && exposure->backend != &backend_webmux)
+        return "connections";
+    return is_tcp ? NULL : exposure->once ? "once" : exposure->tunnels ? "tunnels"
         : exposure->server_first ? "server-first" : NULL;
 }
 
 const char *exposure_fit(const struct exposure *exposure)
 {
-    (void)exposure;
-    return "the backend tcp alone";
+    return exposure->connections ? "the backend webmux alone" : "the backend tcp alone";
 }
 
 static int wrong(const char *text)
@@ -73,6 +74,7 @@ int exposures_of_arguments(const struct arguments *arguments, struct exposure **
     exposure->once = arguments->once;
     exposure->server_first = arguments->server_first;
     exposure->tunnels = arguments->tunnels;
+    exposure->connections = arguments->connections;
     if ((arguments->folder ? target_of_folder(arguments->folder, &exposure->target, error)
                            : target_parse(arguments->operand, &exposure->target, error)) < 0)
         return wrong(error);
@@ -102,7 +104,7 @@ static int check_arguments(const struct arguments *arguments)
     if (arguments->with_qr && !qr_is_built)
         return wrong("--qr: this build is without libqrencode");
     if (arguments->config && (arguments->backend || arguments->once || arguments->tunnels ||
-                              arguments->server_first))
+                              arguments->connections || arguments->server_first))
         return wrong("with --config, the file says for each service how to expose it");
     return STATUS_OK;
 }

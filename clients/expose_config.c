@@ -19,7 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILE_BYTES_MAX = 1 << 20, PATH_SHOWN_BYTES = 400, SHOWN_BYTES = 60, TUNNELS_MAX = 256 };
+enum { FILE_BYTES_MAX = 1 << 20, PATH_SHOWN_BYTES = 400, SHOWN_BYTES = 60, TUNNELS_MAX = 256,
+       CONNECTIONS_MAX = 16 };
 
 struct file {
     const struct arguments *arguments;
@@ -113,6 +114,11 @@ static void take_tunnels(struct file *file, const char *value)
     current(file)->tunnels = take_number(file, "tunnels", value, TUNNELS_MAX);
 }
 
+static void take_connections(struct file *file, const char *value)
+{
+    current(file)->connections = take_number(file, "connections", value, CONNECTIONS_MAX);
+}
+
 static void take_server_first(struct file *file, const char *value)
 {
     char shown[SHOWN_BYTES];
@@ -128,7 +134,8 @@ static const struct {
     void (*take)(struct file *file, const char *value);
 } keys[] = {
     { "service", take_service }, { "dir", take_dir }, { "backend", take_backend },
-    { "proxy", take_proxy }, { "tunnels", take_tunnels }, { "server-first", take_server_first },
+    { "proxy", take_proxy }, { "connections", take_connections }, { "tunnels", take_tunnels },
+    { "server-first", take_server_first },
 };
 
 enum { KEYS = sizeof keys / sizeof keys[0] };

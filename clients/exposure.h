@@ -28,7 +28,7 @@ struct backend {
     bool (*look)(struct exposure *exposure, struct tristero_statistics *statistics);
 };
 
-extern const struct backend backend_ssh, backend_tcp;
+extern const struct backend backend_ssh, backend_tcp, backend_webmux;
 
 struct exposure {
     char name[EXPOSURE_NAME_BYTES];     /* of its section; "" */

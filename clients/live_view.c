@@ -33,7 +33,8 @@ struct live_view {
     int64_t began_ms;
     struct qr *qr;
     char qr_url[EXPOSURE_URL_BYTES];
-    int row, width;                     /* while it is drawn: the next row, and how wide it is */
+    int row;                            /* while it is drawn: the next one */
+    bool qr_is_beside;
 };
 
 bool live_view_is_possible(void)
@@ -72,14 +73,16 @@ static const char *rtt_text(unsigned rtt_us, char text[24])
 __attribute__((format(printf, 2, 3)))
 static void put_row(struct live_view *view, const char *format, ...)
 {
+    bool is_beside = view->qr_is_beside && view->row <= view->qr->height;
+    int width = is_beside ? COLS - view->qr->width - 1 : COLS;
     char text[1024];
     va_list arguments;
 
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (view->row < LINES && view->width > 2)
-        mvaddnstr(view->row, 1, text, view->width - 2);
+    if (view->row < LINES && width > 2)
+        mvaddnstr(view->row, 1, text, width - 2);
     view->row++;
 }
 
@@ -208,18 +211,17 @@ void live_view_draw(struct live_view *view)
     make_qr(view);
     erase();
     view->row = 0;
-    view->width = COLS;
+    view->qr_is_beside = false;
     draw_title(view);
-    if (qr_fits_beside(view)) {
-        view->width = COLS - view->qr->width - 1;
+    view->qr_is_beside = qr_fits_beside(view);
+    if (view->qr_is_beside)
         draw_qr(view, 1, COLS - view->qr->width);
-    }
     view->row++;
     for (unsigned i = 0; i < view->count; i++)
         draw_exposure(view, i);
     view->row++;
     below = view->row;
-    if (view->qr && !qr_fits_beside(view)) {
+    if (view->qr && !view->qr_is_beside) {
         if (COLS >= view->qr->width && LINES - below >= view->qr->height + HISTORY_ROWS_MIN) {
             draw_qr(view, below, 0);
             view->row += view->qr->height + 1;

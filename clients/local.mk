@@ -26,6 +26,7 @@ tristero_tunnel_SOURCES = \
 	clients/expose_config.c \
 	clients/expose_ssh.c \
 	clients/expose_tcp.c \
+	clients/expose_webmux.c \
 	clients/exposure.h \
 	clients/hostkey.c \
 	clients/json_line.c clients/json_line.h \

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum { OPEN = 1, ADDRESS = 2, EXPOSE = 4, HOSTKEY = 8, ANY = OPEN | ADDRESS | EXPOSE | HOSTKEY };
-enum { TUNNELS_MAX = 256, TIMEOUT_MAX_S = 3600 };
+enum { TUNNELS_MAX = 256, CONNECTIONS_MAX = 16, TIMEOUT_MAX_S = 3600 };
 
 static const struct subcommand {
     const char *name;
@@ -40,12 +40,13 @@ static const struct option_help {
 } options[] = {
     { "proxy", "URL", ANY, "the proxy's XML-RPC; else the environment's TRISTERO_PROXY" },
     { "timeout", "S", ANY, "seconds to wait for the proxy's answers and connections (30)" },
-    { "backend", "NAME", OPEN | EXPOSE, "the way to attach: ssh or tcp (tcp)" },
+    { "backend", "NAME", OPEN | EXPOSE, "the way to attach: webmux, ssh or tcp; see the manual" },
     { "json", NULL, OPEN | EXPOSE, "prints JSON, an object a line" },
     { "dir", "PATH", EXPOSE, "exposes the files of a folder" },
     { "config", "FILE", EXPOSE, "exposes what a file says, a section for each service" },
     { "qr", NULL, EXPOSE, "shows a QR code of the address" },
     { "quiet", NULL, EXPOSE, "prints addresses alone" },
+    { "connections", "N", EXPOSE, "webmux: N to the proxy, each for 127 clients at once (1)" },
     { "once", NULL, EXPOSE, "tcp: stops when the first tunnel has ended" },
     { "tunnels", "N", EXPOSE, "tcp: keeps N tunnels open, each with an address of its own (1)" },
     { "server-first", NULL, EXPOSE, "tcp: connects at once, for services that speak first" },
@@ -167,6 +168,9 @@ static int take_option(const char *name, const char *value, struct arguments *ar
     } else if (!strcmp(name, "tunnels")) {
         status = take_number(name, value, TUNNELS_MAX, &number);
         arguments->tunnels = (unsigned)number;
+    } else if (!strcmp(name, "connections")) {
+        status = take_number(name, value, CONNECTIONS_MAX, &number);
+        arguments->connections = (unsigned)number;
     } else if (!strcmp(name, "timeout")) {
         status = take_number(name, value, TIMEOUT_MAX_S, &number);
         arguments->timeout_s = (int)number;

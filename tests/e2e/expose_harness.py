@@ -32,6 +32,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 class _Web(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
+    request_queue_size = 256        # many come at once
 
     def handle_error(self, *_):
         pass                        # broken connections belong to these tests
@@ -39,6 +40,7 @@ class _Web(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 class _LocalWeb(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
+    request_queue_size = 256        # many come at once
 
     def handle_error(self, *_):
         pass
@@ -83,6 +85,7 @@ class ExposeCase(harness.Case):
 
         class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             daemon_threads = True
+            request_queue_size = 256
 
             def handle_error(self, *_):
                 pass
