@@ -75,3 +75,18 @@ EXTRA_DIST += \
 	clients/python/tristero_tunnel/sessions.py \
 	clients/python/tristero_tunnel/tunnel.py \
 	clients/python/tristero_tunnel/webmux.py
+
+# Where each shell looks by itself.
+bashcompletiondir = $(datadir)/bash-completion/completions
+zshcompletiondir = $(datadir)/zsh/site-functions
+fishcompletiondir = $(datadir)/fish/vendor_completions.d
+dist_zshcompletion_DATA = clients/completions/_tristero-tunnel
+dist_fishcompletion_DATA = clients/completions/tristero-tunnel.fish
+# bash looks for a file of the command's name.
+install-data-local:
+	$(MKDIR_P) '$(DESTDIR)$(bashcompletiondir)'
+	$(INSTALL_DATA) '$(srcdir)/clients/completions/tristero-tunnel.bash' \
+		'$(DESTDIR)$(bashcompletiondir)/tristero-tunnel'
+uninstall-local:
+	rm -f '$(DESTDIR)$(bashcompletiondir)/tristero-tunnel'
+EXTRA_DIST += clients/completions/tristero-tunnel.bash

@@ -3,6 +3,7 @@
 e2e_tests = \
 	tests/e2e/test_bad_input.py \
 	tests/e2e/test_command.py \
+	tests/e2e/test_completions.py \
 	tests/e2e/test_confinement.py \
 	tests/e2e/test_daemon.py \
 	tests/e2e/test_exhaustion.py \
