@@ -204,8 +204,11 @@ static int serve(struct report *report, struct exposure *exposures, unsigned cou
     else
         status = watch(report, exposures, count, signals, live);
     stop_all(report, exposures, started);
-    if (!all_have_ended(exposures, started))
+    if (!all_have_ended(exposures, started)) {
+        for (unsigned i = 0; i < started; i++)
+            pthread_detach(exposures[i].thread);
         _exit(status);
+    }
     for (unsigned i = 0; i < started; i++) {
         pthread_join(exposures[i].thread, NULL);
         pthread_mutex_destroy(&exposures[i].lock);
