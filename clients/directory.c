@@ -230,12 +230,12 @@ static enum MHD_Result give_folder(struct MHD_Connection *connection, int folder
     if (snprintf(index, sizeof index, "%sindex.html", path) >= (int)sizeof index)
         return refuse(connection, -ENAMETOOLONG);
     file = folder_open_inside(folder, index, &about);
-    if (file >= 0 && S_ISREG(about.st_mode))
+    if (file < 0)
+        return file == -ENOENT ? give_index(connection, folder, path) : refuse(connection, file);
+    if (S_ISREG(about.st_mode))
         return give_file(connection, index, file, &about);
-    if (file >= 0)
-        close(file);
-    return file >= 0 || file == -ENOENT ? give_index(connection, folder, path)
-                                        : refuse(connection, file);
+    close(file);
+    return give_index(connection, folder, path);
 }
 
 static enum MHD_Result answer(void *argument, struct MHD_Connection *connection, const char *url,

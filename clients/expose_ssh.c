@@ -216,6 +216,16 @@ static void take_line(void *argument, const char *line)
         tell(carrier, TRISTERO_CLIENT_REFUSED, line, 0);
 }
 
+static void take_client(struct carrier *carrier)
+{
+    struct sockaddr_un address;
+    socklen_t length = sizeof address;
+    int client = accept4(carrier->listener, (struct sockaddr *)&address, &length, SOCK_CLOEXEC);
+
+    if (client >= 0)
+        directory_take(carrier->exposure->target.directory, client);
+}
+
 /* Until ssh ends, or all is to end, which is true then. */
 static bool run_ssh(struct carrier *carrier)
 {
@@ -240,15 +250,14 @@ static bool run_ssh(struct carrier *carrier)
             { .fd = child.errors, .events = POLLIN },
             { .fd = carrier->listener, .events = POLLIN },
         };
-        int client;
 
         if (poll(polled, 3, -1) < 0)
             continue;
         stopped = polled[0].revents;
         if (polled[1].revents && !ssh_child_hear(&child, take_line, carrier))
             break;
-        if (polled[2].revents && (client = accept4(carrier->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
-            directory_take(carrier->exposure->target.directory, client);
+        if (polled[2].revents)
+            take_client(carrier);
     }
     ssh_child_end(&child);
     return stopped;

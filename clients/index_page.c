@@ -105,6 +105,7 @@ static int list(int folder, const char *path, DIR *stream, struct listing *listi
     struct dirent *found;
     int err = 0;
 
+    /* cppcheck-suppress readdirCalled ; the stream is this call's alone */
     while (!err && (errno = 0, found = readdir(stream))) {
         char inside[PATH_MAX];
         struct stat about;

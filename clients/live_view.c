@@ -304,7 +304,7 @@ void live_view_fit(struct live_view *view)
 void live_view_stop(struct live_view *view)
 {
     endwin();
-    raise(SIGSTOP);
+    kill(getpid(), SIGSTOP);
     live_view_fit(view);
 }
 
