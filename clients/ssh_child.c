@@ -70,12 +70,13 @@ int ssh_child_start(struct ssh_child *child, const char *uri, const char *goal,
                     const char *known_hosts, int timeout_s)
 {
     char forward[GOAL_BYTES], file[GOAL_BYTES], timeout[48];
+    static const char host[] = "HostKeyAlias=" SSH_CHILD_HOST;
     const char *arguments[] = {
         "ssh", "-F", "none", "-N", "-T", "-a", "-x",
         "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes",
         "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3",
         "-o", "StrictHostKeyChecking=yes", "-o", "UpdateHostKeys=no", "-o", "CheckHostIP=no",
-        "-o", "HostKeyAlias=" SSH_CHILD_HOST, "-o", "GlobalKnownHostsFile=/dev/null",
+        "-o", host, "-o", "GlobalKnownHostsFile=/dev/null",
         "-o", "IdentityFile=none", "-o", "IdentityAgent=none",      /* the token is enough */
         "-o", file, "-o", timeout, "-R", forward, uri, NULL
     };

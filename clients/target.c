@@ -168,7 +168,7 @@ int target_connect_in_time(const struct target *target, int timeout_ms, unsigned
     if (target->kind == TARGET_FOLDER)
         return connect_folder(target);
     for (unsigned i = 0; i < target->count && result < 0; i++) {
-        bool connecting;
+        bool connecting = false;
         int connection = connect_address(target, i, &connecting);
 
         result = connection;
