@@ -57,6 +57,11 @@ class ExposeCase(harness.Case):
     def tearDownClass(cls):
         cls.daemon.clean_up()
 
+    def start_program(self, arguments, env=None, **how):
+        """What it has in temporary files goes with the test, also if it is killed."""
+        return super().start_program(arguments, env={"TMPDIR": self.temporary_folder(), **(env or {})},
+                                     **how)
+
     def _serve(self, server):
         serving = threading.Thread(target=server.serve_forever)
         serving.start()

@@ -11,20 +11,13 @@ import socket
 import unittest
 
 import harness
+from expose_harness import ExposeCase
 from harness import TUNNEL, connect, in_thread, run
-from ssh_harness import SSH, SshDaemon
+from ssh_harness import SSH
 
 
 @unittest.skipUnless(SSH, "there is no ssh")
-class Serving(harness.Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = SshDaemon()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.daemon.clean_up()
-
+class Serving(ExposeCase):
     def setUp(self):
         self.folder = os.path.join(self.temporary_folder(), "shown")
         os.mkdir(self.folder)
