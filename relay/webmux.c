@@ -79,30 +79,49 @@ static bool is_clean(const struct webmux *mux, uint8_t id)
     return !mux->sessions[id].was_reset || mux->answered > mux->sessions[id].reset_at;
 }
 
-/* Where none is clean, a late reset may be taken for a refusal, and nothing worse. */
-static uint8_t take_id(struct webmux *mux)
+/* Where among the resting the first clean one is, or their number. */
+static size_t find_clean(const struct webmux *mux)
 {
     size_t at = 0;
-    uint8_t id;
 
     while (at < mux->resting_count && !is_clean(mux, mux->resting[at]))
         at++;
-    if (at == mux->resting_count)
-        at = 0;
-    id = mux->resting[at];
-    memmove(mux->resting + at, mux->resting + at + 1, --mux->resting_count - at);
-    return id;
+    return at;
+}
+
+bool webmux_has_room(const struct webmux *mux)
+{
+    return find_clean(mux) < mux->resting_count;
+}
+
+/* Where none is clean, nothing can be opened whose answer would make one so. */
+static void ask_if_none_is_clean(struct webmux *mux)
+{
+    if (webmux_has_room(mux))
+        return;
+    for (size_t i = 0; i < mux->resting_count; i++) {
+        struct webmux_session *session = &mux->sessions[mux->resting[i]];
+
+        if (session->was_asked)
+            continue;
+        session->was_asked = true;
+        session->reset_at = mux->opened;
+        webmux_owe(mux, mux->resting[i], OWES_QUESTION);
+    }
 }
 
 uint8_t webmux_open(struct webmux *mux)
 {
+    size_t at = find_clean(mux);
     uint8_t id;
 
-    if (mux->resting_count == 0)
+    if (at == mux->resting_count)
         return 0;
-    id = take_id(mux);
+    id = mux->resting[at];
+    memmove(mux->resting + at, mux->resting + at + 1, --mux->resting_count - at);
     webmux_begin_session(mux, id);
     webmux_owe(mux, id, OWES_SYN);
+    ask_if_none_is_clean(mux);
     return id;
 }
 
@@ -140,6 +159,8 @@ void webmux_reset(struct webmux *mux, uint8_t id)
     session->was_reset = true;
     session->reset_at = mux->opened;
     webmux_owe(mux, id, OWES_RST);
+    if (mux->opens)
+        ask_if_none_is_clean(mux);
 }
 
 /* Credit comes back in quarters of a window. */
@@ -185,8 +206,7 @@ void webmux_send(struct webmux *mux, uint8_t id, size_t count, uint8_t header[WE
     struct webmux_header frame = { .session = id, .length = (uint32_t)count };
     uint8_t bytes[WEBMUX_HEADER_BYTES_MAX];
 
-    if (mux->sessions[id].credit < UNLIMITED)
-        mux->sessions[id].credit -= (int64_t)count;
+    mux->sessions[id].credit -= (int64_t)count;
     memcpy(header, bytes, webmux_header_write(&frame, bytes));
 }
 
@@ -201,6 +221,15 @@ static size_t write_greeting(uint8_t *bytes)
                                     .is_long = true, .second = WEBMUX_WINDOW };
 
     return webmux_header_write(&header, bytes);
+}
+
+static size_t write_question(uint8_t id, uint8_t *bytes)
+{
+    struct webmux_header header = { .session = id, .length = 1 };
+    size_t used = webmux_header_write(&header, bytes);
+
+    memset(bytes + used, 0, 4);
+    return used + 4;
 }
 
 static size_t write_flag(uint8_t id, uint8_t owed, uint8_t *bytes)
@@ -230,8 +259,12 @@ static size_t write_session(struct webmux *mux, uint8_t id, uint8_t *bytes)
     for (uint8_t owed = OWES_RST; owed <= OWES_FIN; owed <<= 1) {
         if (!(session->owes & owed))
             continue;
-        used += owed == OWES_CREDIT ? write_credit(session, id, bytes + used)
-                                    : write_flag(id, owed, bytes + used);
+        if (owed == OWES_QUESTION)
+            used += write_question(id, bytes + used);
+        else if (owed == OWES_CREDIT)
+            used += write_credit(session, id, bytes + used);
+        else
+            used += write_flag(id, owed, bytes + used);
     }
     session->owes = 0;
     webmux_end_if_over(mux, id);

@@ -27,7 +27,7 @@ struct webmux_session {
     int64_t credit;                     /* bytes that we may send; may be below 0 */
     int64_t their_credit;               /* bytes that they may send */
     uint64_t number;                    /* as which of all it was opened here */
-    uint64_t reset_at;                  /* webmux.opened when it was last reset here */
+    uint64_t reset_at;                  /* webmux.opened when it was last reset here, or asked about */
     size_t window;                      /* what their credit comes back to */
     size_t taken;                       /* by the reader, and not yet given back */
     size_t grant;                       /* credit that is owed */
@@ -37,6 +37,7 @@ struct webmux_session {
     bool is_confirmed;                  /* by the end that did not open it */
     bool we_ended, they_ended;
     bool was_reset;                     /* here: what still comes of it is late */
+    bool was_asked;                     /* whether they know of that reset */
 };
 
 struct webmux {
@@ -95,7 +96,10 @@ struct webmux_event {
 size_t webmux_receive(struct webmux *mux, const uint8_t *bytes, size_t count,
                       struct webmux_event *event);
 
-/* Opens a session: its id, or 0 when none is free. */
+/* Whether a session can be opened. */
+bool webmux_has_room(const struct webmux *mux);
+
+/* Opens a session: its id, or 0 when there is no room. */
 uint8_t webmux_open(struct webmux *mux);
 
 /* Takes a session that they have opened. */

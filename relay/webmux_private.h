@@ -6,8 +6,12 @@
 #include "relay/webmux.h"
 
 /* What a session owes, in the order in which it is written: the reset is that of the
- * session which had the id before. */
-enum { OWES_RST = 1, OWES_SYN = 2, OWES_CREDIT = 4, OWES_FIN = 8, IS_LISTED = 16 };
+ * session which had the id before, and so is the question, a byte that they answer by
+ * a reset once they know that it is over. */
+enum {
+    OWES_RST = 1, OWES_QUESTION = 2, OWES_SYN = 4, OWES_CREDIT = 8, OWES_FIN = 16,
+    IS_LISTED = 32
+};
 
 /* More than anybody sends, and far from overflowing. */
 #define UNLIMITED (INT64_C(1) << 60)

@@ -85,14 +85,23 @@ static void note_answer(struct webmux *mux, const struct webmux_session *session
  * the next session. */
 static void forget_reset(struct webmux_session *session)
 {
-    session->owes &= (uint8_t)~OWES_RST;
+    session->owes &= (uint8_t)~(OWES_RST | OWES_QUESTION);
+}
+
+/* Nothing of it comes any more. But for who takes sessions, and has reset this one in
+ * the same moment, a question may, which they don't need answered then. */
+static void take_late_reset(const struct webmux *mux, struct webmux_session *session)
+{
+    if (mux->opens || session->owes & OWES_RST)
+        session->was_reset = false;
+    forget_reset(session);
 }
 
 static void take_reset(struct webmux *mux, uint8_t id, struct webmux_event *event)
 {
     mux->drops_payload = true;
     if (!mux->sessions[id].is_open) {
-        forget_reset(&mux->sessions[id]);
+        take_late_reset(mux, &mux->sessions[id]);
         return;
     }
     note_answer(mux, &mux->sessions[id]);

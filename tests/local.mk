@@ -9,6 +9,7 @@ TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = $(PYTHON3)
 unit_tests = \
 	tests/unit/test_address_table \
+	tests/unit/test_byte_queue \
 	tests/unit/test_client \
 	tests/unit/test_config \
 	tests/unit/test_config_file \
@@ -24,23 +25,29 @@ unit_tests = \
 	tests/unit/test_relay \
 	tests/unit/test_tally \
 	tests/unit/test_uri \
-	tests/unit/test_users
+	tests/unit/test_users \
+	tests/unit/test_webmux \
+	tests/unit/test_webmux_frame \
+	tests/unit/test_webmux_random
 if WITH_SSH
 unit_tests += tests/unit/test_ssh_keys
 endif
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 noinst_HEADERS = tests/unit/reading.h tests/unit/relaying.h tests/unit/sockets.h \
-	tests/unit/ssh_test_keys.h tests/unit/unit.h
+	tests/unit/ssh_test_keys.h tests/unit/unit.h tests/unit/webmux_ends.h
 reading = tests/unit/reading.c
 relaying = tests/unit/relaying.c $(sockets)
 sockets = tests/unit/sockets.c
+webmux_ends = tests/unit/webmux_ends.c
 
 unit_cflags = $(AM_CFLAGS) $(CUNIT_CFLAGS)
 unit_libs = relay/librelay.la $(CUNIT_LIBS) $(PTHREAD_LIBS)
 
 tests_unit_test_address_table_CFLAGS = $(unit_cflags)
 tests_unit_test_address_table_LDADD = $(unit_libs)
+tests_unit_test_byte_queue_CFLAGS = $(unit_cflags)
+tests_unit_test_byte_queue_LDADD = $(unit_libs)
 tests_unit_test_client_SOURCES = tests/unit/test_client.c $(sockets)
 tests_unit_test_client_CFLAGS = $(unit_cflags)
 tests_unit_test_client_LDADD = clients/libtristero-tunnel.la $(unit_libs)
@@ -84,6 +91,14 @@ tests_unit_test_uri_CFLAGS = $(unit_cflags)
 tests_unit_test_uri_LDADD = $(unit_libs)
 tests_unit_test_users_CFLAGS = $(unit_cflags)
 tests_unit_test_users_LDADD = rpc/librpc.la $(CRYPT_LIBS) $(unit_libs)
+tests_unit_test_webmux_SOURCES = tests/unit/test_webmux.c $(webmux_ends)
+tests_unit_test_webmux_CFLAGS = $(unit_cflags)
+tests_unit_test_webmux_LDADD = $(unit_libs)
+tests_unit_test_webmux_frame_CFLAGS = $(unit_cflags)
+tests_unit_test_webmux_frame_LDADD = $(unit_libs)
+tests_unit_test_webmux_random_SOURCES = tests/unit/test_webmux_random.c $(webmux_ends)
+tests_unit_test_webmux_random_CFLAGS = $(unit_cflags)
+tests_unit_test_webmux_random_LDADD = $(unit_libs)
 
 # The Python package by itself; it needs no program of ours.
 python_tests = \

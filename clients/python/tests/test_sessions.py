@@ -207,6 +207,16 @@ class Server(Case):
         self.mux.receive(encode(Data(3, Flags.RST)) + encode(Data(3, Flags.SYN)))
         self.assertEqual(frames_of(self.mux), [Data(3, Flags.SYN)])
 
+    def test_whether_a_reset_is_known_is_answered_once(self):
+        """A byte after the peer's own reset asks so; a reset of ours that has crossed
+        that one is the answer."""
+        for is_sent in (False, True):
+            self.setUp()
+            self.open().reset()
+            resets = frames_of(self.mux) if is_sent else []
+            self.mux.receive(encode(Data(3, Flags.RST)) + encode(Data(3, Flags.NONE, b"?")))
+            self.assertEqual(resets + frames_of(self.mux), [Data(3, Flags.RST)])
+
     def test_a_SYN_where_none_may_be_is_a_protocol_error(self):
         for frames in ([Data(0, Flags.SYN)], [Data(1, Flags.SYN)], [Data(4, Flags.SYN)],
                        [Data(3, Flags.SYN), Data(3, Flags.SYN)], [Data(1, Flags.NONE, b"x")]):

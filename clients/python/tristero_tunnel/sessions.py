@@ -339,9 +339,11 @@ class Mux:
     def _receive_data(self, frame: Data) -> None:
         session = self.sessions.get(frame.session)
         if frame.flags & Flags.RST:
-            self._late.pop(frame.session, None)
             if session:
                 self._drop(session)
+            elif self._opens or frame.session in self._resets:
+                self._late.pop(frame.session, None)
+                self._resets.pop(frame.session, None)
             return
         if frame.flags & Flags.SYN:
             session = self._receive_syn(frame, session)
