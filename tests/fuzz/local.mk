@@ -3,14 +3,15 @@
 # Fuzzing itself takes clang and a folder of its own:
 #     ../configure --enable-fuzzing CC=clang && make fuzz FUZZ_SECONDS=3600
 # "make fuzz-uri" runs one of them, and "make -j2 fuzz" two at a time.
-fuzz_targets = call config http http_guard uri users
+fuzz_targets = call config http http_guard uri users webmux
 fuzz_programs = \
 	tests/fuzz/fuzz_call \
 	tests/fuzz/fuzz_config \
 	tests/fuzz/fuzz_http \
 	tests/fuzz/fuzz_http_guard \
 	tests/fuzz/fuzz_uri \
-	tests/fuzz/fuzz_users
+	tests/fuzz/fuzz_users \
+	tests/fuzz/fuzz_webmux
 if WITH_SSH
 fuzz_targets += authorized_keys
 fuzz_programs += tests/fuzz/fuzz_authorized_keys
@@ -21,6 +22,7 @@ fuzz_words = \
 	tests/fuzz/http.dict \
 	tests/fuzz/uri.dict \
 	tests/fuzz/users.dict \
+	tests/fuzz/webmux.dict \
 	tests/fuzz/xml.dict
 EXTRA_DIST += tests/fuzz/corpus tests/fuzz/run $(fuzz_words)
 
@@ -63,6 +65,9 @@ tests_fuzz_fuzz_uri_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_users_SOURCES = tests/fuzz/fuzz_users.c $(fuzz_common)
 tests_fuzz_fuzz_users_LDADD = rpc/librpc.la $(CRYPT_LIBS)
 tests_fuzz_fuzz_users_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_webmux_SOURCES = tests/fuzz/fuzz_webmux.c $(fuzz_common)
+tests_fuzz_fuzz_webmux_LDADD = relay/librelay.la
+tests_fuzz_fuzz_webmux_LDFLAGS = $(fuzz_ldflags)
 
 FUZZ_SECONDS = 60
 fuzz_runs = $(fuzz_targets:%=fuzz-%)
