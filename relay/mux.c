@@ -89,12 +89,13 @@ void mux_use_up(struct mux *mux, size_t count)
 static void look_at_time(struct mux *mux)
 {
     const struct mux_carrier *carrier;
+    struct mux_stream *stream, *next;
 
     mux->look_ms = INT64_MAX;
     for (carrier = TAILQ_FIRST(&mux->carriers); carrier; carrier = TAILQ_NEXT(carrier, entry)) {
-        for (unsigned id = 0; id < WEBMUX_IDS; id++) {
-            if (carrier->streams[id])
-                mux_stream_look(carrier->streams[id], &mux->look_ms);
+        for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = next) {
+            next = TAILQ_NEXT(stream, sibling);
+            mux_stream_look(stream, &mux->look_ms);
         }
     }
 }
@@ -102,13 +103,11 @@ static void look_at_time(struct mux *mux)
 static struct mux_stream *fullest_stream(const struct mux *mux)
 {
     const struct mux_carrier *carrier;
-    struct mux_stream *fullest = NULL;
+    struct mux_stream *stream, *fullest = NULL;
 
     for (carrier = TAILQ_FIRST(&mux->carriers); carrier; carrier = TAILQ_NEXT(carrier, entry)) {
-        for (unsigned id = 0; id < WEBMUX_IDS; id++) {
-            struct mux_stream *stream = carrier->streams[id];
-
-            if (stream && (!fullest || stream->queue.count > fullest->queue.count))
+        for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = TAILQ_NEXT(stream, sibling)) {
+            if (!fullest || stream->queue.count > fullest->queue.count)
                 fullest = stream;
         }
     }

@@ -101,7 +101,8 @@ struct mux_carrier {
     char *out;                          /* what is to be written, from the pool, or NULL */
     size_t out_start, out_count;
     struct webmux webmux;
-    struct mux_stream *streams[WEBMUX_IDS];     /* by session */
+    struct mux_stream *by_session[WEBMUX_IDS];  /* the newest of each */
+    struct mux_streams streams;         /* all of them */
     struct mux_streams ready;           /* whose sockets have bytes, the next one first */
     int64_t asked_ms;                   /* since when openings are unanswered; 0: none is */
 };
@@ -120,9 +121,10 @@ struct mux_carrier *mux_choose_carrier(struct mux *mux);
 struct mux_stream {
     struct mux_source source;
     TAILQ_ENTRY(mux_stream) entry;      /* in ready, or ended */
+    TAILQ_ENTRY(mux_stream) sibling;    /* in its carrier's streams */
     struct mux_carrier *carrier;
     unsigned long number;               /* its name */
-    uint8_t session;
+    uint8_t session;                    /* another's, once it is over and was opened again */
     int socket;                         /* -1: over */
     bool is_connecting;
     bool can_read, can_write;           /* as far as is known */

@@ -43,6 +43,7 @@ int mux_add_carrier(struct mux *mux, int socket, bool opens, struct mux_carrier 
     carrier->number = ++mux->carriers_in_all;
     carrier->socket = socket;
     carrier->can_read = carrier->can_write = true;
+    TAILQ_INIT(&carrier->streams);
     TAILQ_INIT(&carrier->ready);
     webmux_init(&carrier->webmux, opens, &mux->growth);
     TAILQ_INSERT_TAIL(&mux->carriers, carrier, entry);
@@ -55,6 +56,7 @@ int mux_add_carrier(struct mux *mux, int socket, bool opens, struct mux_carrier 
 void mux_carrier_fail(struct mux_carrier *carrier, const char *why)
 {
     struct mux *mux = carrier->mux;
+    struct mux_stream *stream;
 
     if (carrier->failure)
         return;
@@ -62,10 +64,8 @@ void mux_carrier_fail(struct mux_carrier *carrier, const char *why)
     TAILQ_REMOVE(&mux->carriers, carrier, entry);
     TAILQ_INSERT_TAIL(&mux->over, carrier, entry);
     mux->carriers_count--;
-    for (unsigned id = 0; id < WEBMUX_IDS; id++) {
-        if (carrier->streams[id])
-            mux_stream_break(carrier->streams[id], "its connection to the proxy was lost");
-    }
+    while ((stream = TAILQ_FIRST(&carrier->streams)))
+        mux_stream_break(stream, "its connection to the proxy was lost");
     webmux_end_all(&carrier->webmux);
     mux->handler->carrier_ended(mux, carrier, why);
     socket_close(carrier->socket);
@@ -82,14 +82,14 @@ void mux_carrier_free(struct mux_carrier *carrier)
 static void may_send(struct mux_carrier *carrier, uint8_t session)
 {
     for (unsigned id = 0; id < WEBMUX_IDS; id++) {
-        if (carrier->streams[id] && (session == 0 || session == id))
-            mux_stream_may_send(carrier->streams[id]);
+        if (carrier->by_session[id] && (session == 0 || session == id))
+            mux_stream_may_send(carrier->by_session[id]);
     }
 }
 
 static void handle(struct mux_carrier *carrier, const struct webmux_event *event)
 {
-    struct mux_stream *stream = carrier->streams[event->session];
+    struct mux_stream *stream = carrier->by_session[event->session];
 
     switch (event->kind) {
     case WEBMUX_OPENED:

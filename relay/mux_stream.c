@@ -20,6 +20,13 @@ static struct webmux *webmux_of(const struct mux_stream *stream)
     return &stream->carrier->webmux;
 }
 
+/* Once its session is over, all that is left of it may be bytes for a slow socket; the
+ * session may be another stream's then. */
+static bool has_session(const struct mux_stream *stream)
+{
+    return stream->carrier->by_session[stream->session] == stream;
+}
+
 static void moved(struct mux_stream *stream)
 {
     stream->moved_ms = stream->lingers_since_ms = mux_of(stream)->now_ms;
@@ -53,7 +60,9 @@ static void leave(struct mux_stream *stream, void (*close_socket)(int), const ch
     mux->waiting -= stream->queue.count;
     byte_queue_clear(&stream->queue);
     mux->streams_count--;
-    stream->carrier->streams[stream->session] = NULL;
+    if (has_session(stream))
+        stream->carrier->by_session[stream->session] = NULL;
+    TAILQ_REMOVE(&stream->carrier->streams, stream, sibling);
     TAILQ_INSERT_TAIL(&mux->ended, stream, entry);
     mux->handler->stream_ended(mux, stream, why);
 }
@@ -62,7 +71,8 @@ void mux_stream_break(struct mux_stream *stream, const char *why)
 {
     if (stream->socket < 0)
         return;
-    webmux_reset(webmux_of(stream), stream->session);
+    if (has_session(stream))
+        webmux_reset(webmux_of(stream), stream->session);
     leave(stream, socket_reset, why);
 }
 
@@ -131,7 +141,7 @@ static void deliver(struct mux_stream *stream)
         mux_of(stream)->waiting -= (size_t)sent;
         delivered += (size_t)sent;
     }
-    if (delivered)
+    if (delivered && has_session(stream))
         webmux_took(webmux_of(stream), stream->session, delivered, stream->queue.count == 0);
     pass_end_on(stream);
 }
@@ -191,7 +201,8 @@ static void finish_connecting(struct mux_stream *stream)
 
 void mux_stream_may_send(struct mux_stream *stream)
 {
-    bool may_send = webmux_may_send(webmux_of(stream), stream->session) != 0;
+    bool may_send = has_session(stream) &&
+                    webmux_may_send(webmux_of(stream), stream->session) != 0;
 
     if (stream->broke && !may_send)     /* who knows when there would be credit again */
         mux_stream_break(stream, "it broke off");
@@ -292,7 +303,8 @@ static int adopt(struct mux_stream *stream, int socket)
     stream->socket = socket;
     stream->is_connecting = getpeername(socket, (struct sockaddr *)&peer, &length) < 0;
     stream->can_read = stream->can_write = !stream->is_connecting;
-    stream->carrier->streams[stream->session] = stream;
+    stream->carrier->by_session[stream->session] = stream;
+    TAILQ_INSERT_TAIL(&stream->carrier->streams, stream, sibling);
     mux->streams_count++;
     moved(stream);
     look_by(stream, mux->now_ms + mux->limits.linger_ms);

@@ -19,7 +19,8 @@ e2e_tests = \
 	tests/e2e/test_signals.py \
 	tests/e2e/test_trip.py \
 	tests/e2e/test_users.py \
-	tests/e2e/test_vanished.py
+	tests/e2e/test_vanished.py \
+	tests/e2e/test_webmux.py
 # With a shim under the daemon; ./check leaves them out under sanitizers, whose
 # runtimes wrap the same functions, and memory above all, in ways of their own.
 fault_tests = \
@@ -48,7 +49,7 @@ endif
 TESTS += $(e2e_tests) $(fault_tests)
 EXTRA_DIST += $(e2e_tests) $(fault_tests) $(ssh_tests) $(ssh_fault_tests) tests/e2e/confined.py tests/e2e/faults.py \
 	tests/e2e/expose_harness.py tests/e2e/harness.py tests/e2e/pattern.py tests/e2e/peer.py tests/e2e/ssh_forger.py \
-	tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py tests/e2e/ssh_peer.py tools/packages
+	tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py tests/e2e/ssh_peer.py tests/e2e/webmux_harness.py tools/packages
 
 # Never installed; rpath makes libtool build a shared object all the same.
 check_LTLIBRARIES += tests/faults/shim.la
