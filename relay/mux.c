@@ -123,8 +123,10 @@ static void move_all(struct mux *mux)
         next = TAILQ_NEXT(carrier, entry);
         mux_carrier_move(carrier);
     }
-    while (mux->waiting > mux->limits.waiting_bytes)
+    while (mux->waiting > mux->limits.waiting_bytes) {
         mux_stream_break(fullest_stream(mux), "too much waits for slow readers");
+        mux->has_more = true;
+    }
 }
 
 /* When there is something to do though nothing happens. */
@@ -150,9 +152,9 @@ int mux_turn(struct mux *mux, struct waker *waker, int64_t deadline_ms)
 
         source->ready(source, events[i].events);
     }
-    move_all(mux);
     if (mux->now_ms >= mux->look_ms)
         look_at_time(mux);
+    move_all(mux);                      /* what follows from all that, too */
     free_ended(mux);
     return 0;
 }

@@ -199,6 +199,24 @@ static void finish_connecting(struct mux_stream *stream)
     webmux_confirm(webmux_of(stream), stream->session);
 }
 
+static void take_end_of_socket(struct mux_stream *stream)
+{
+    stream->socket_ended = true;
+    webmux_end(webmux_of(stream), stream->session);
+    moved(stream);
+    look_by(stream, stream->moved_ms + mux_of(stream)->limits.linger_ms);
+    finish_if_over(stream);
+}
+
+/* Its end needs no credit. */
+static bool has_nothing_but_its_end(const struct mux_stream *stream)
+{
+    char byte;
+
+    return stream->hung_up && !stream->socket_ended && !stream->is_connecting &&
+           recv(stream->socket, &byte, sizeof byte, MSG_PEEK) == 0;
+}
+
 void mux_stream_may_send(struct mux_stream *stream)
 {
     bool may_send = has_session(stream) &&
@@ -206,6 +224,8 @@ void mux_stream_may_send(struct mux_stream *stream)
 
     if (stream->broke && !may_send)     /* who knows when there would be credit again */
         mux_stream_break(stream, "it broke off");
+    else if (!may_send && has_nothing_but_its_end(stream))
+        take_end_of_socket(stream);
     else
         set_ready(stream, may_send && stream->can_read && !stream->socket_ended);
 }
@@ -235,11 +255,7 @@ static void take_failure(struct mux_stream *stream, ssize_t received)
     if (stream->broke && (received == 0 || errno != EINTR)) {
         mux_stream_break(stream, "it broke off");
     } else if (received == 0) {
-        stream->socket_ended = true;
-        webmux_end(webmux_of(stream), stream->session);
-        moved(stream);
-        look_by(stream, stream->moved_ms + mux_of(stream)->limits.linger_ms);
-        finish_if_over(stream);
+        take_end_of_socket(stream);
     } else if (errno == EAGAIN) {
         stream->can_read = false;
     } else if (errno != EINTR) {

@@ -1,0 +1,251 @@
+#!/usr/bin/python3 -B
+"""The life of webmux tunnels and of their streams: what comes back, what ends when."""
+
+import signal
+import socket
+import time
+
+import harness
+from harness import (connect, in_thread, receive_exactly, receive_until_end,
+                     receive_until_reset, wait_until)
+from webmux_harness import FIN, RST, SYN, Data, WebmuxCase
+
+
+class OwnDaemon(WebmuxCase):
+    @classmethod
+    def setUpClass(cls):
+        pass
+
+    @classmethod
+    def tearDownClass(cls):
+        pass
+
+    def open_with(self, *options):
+        daemon = self.start_daemon(*options)
+        tunnel = self.open_webmux(daemon)
+        return daemon, tunnel
+
+    def carrier(self, tunnel, **how):
+        carrier = tunnel.carrier(**how)
+        self.addCleanup(carrier.close)
+        return carrier
+
+    def raw(self, tunnel):
+        raw = tunnel.raw()
+        self.addCleanup(raw.close)
+        return raw
+
+    def connect(self, tunnel):
+        client = tunnel.connect()
+        self.addCleanup(client.close)
+        return client
+
+    def expect_end(self, daemon):
+        self.assertEqual(daemon.wait(), 0)
+        daemon.clean_up()
+
+
+class Reserve(OwnDaemon):
+    def test_a_tunnel_outlives_its_carriers_and_their_streams_do_not(self):
+        daemon, tunnel = self.open_with("--drain", "0", "--reserve", "60")
+        for abort in (False, True):
+            carrier = self.carrier(tunnel)
+            client = self.connect(tunnel)
+            carrier.accept()
+            carrier.close(abort)
+            receive_until_reset(client)
+            self.assertTrue(tunnel.is_open())
+        waiting = self.connect(tunnel)
+        waiting.sendall(b"waited")
+        with daemon.rpc() as proxy:
+            self.assertEqual(proxy.Tunnel.getTunnelAddress(tunnel.server_uri), tunnel.client_uri)
+        carrier = self.carrier(tunnel)
+        self.assertEqual(carrier.accept().receive_exactly(6), b"waited")
+        daemon.signal(signal.SIGTERM)
+        self.expect_end(daemon)
+
+    def test_it_closes_when_the_reserve_is_over(self):
+        daemon, tunnel = self.open_with("--drain", "1", "--reserve", "2")
+        for _ in range(2):                      # which begins anew with each
+            carrier = self.carrier(tunnel)
+            carrier.close()
+            time.sleep(1)
+            self.assertTrue(tunnel.is_open())
+        waiting = self.connect(tunnel)
+        receive_until_reset(waiting)
+        self.wait_for_log("its server did not come back in time", daemon)
+        daemon.stop()
+
+    def test_clients_wait_for_the_attach_timeout_at_most(self):
+        daemon, tunnel = self.open_with("--drain", "0", "--reserve", "60", "--attach-timeout", "1")
+        self.carrier(tunnel).close()
+        began = time.monotonic()
+        receive_until_reset(self.connect(tunnel))
+        self.assertGreater(time.monotonic() - began, 0.9)
+        self.assertTrue(tunnel.is_open())
+        daemon.signal(signal.SIGTERM)
+        self.expect_end(daemon)
+
+
+class Shutdown(OwnDaemon):
+    def test_streams_finish_and_nobody_else_comes(self):
+        daemon, tunnel = self.open_with("--drain", "20")
+        idle = self.open_webmux(daemon)
+        self.carrier(idle)
+        carrier = self.carrier(tunnel)
+        client = self.connect(tunnel)
+        stream = carrier.accept()
+        daemon.signal(signal.SIGTERM)
+        wait_until(lambda: not idle.is_open(), "tunnels without streams close at once")
+        client.sendall(b"?" * 100000)
+        client.shutdown(socket.SHUT_WR)
+        self.assertEqual(len(stream.receive_until_end()), 100000)
+        with connect(tunnel.client_address):
+            time.sleep(0.2)
+            self.assertTrue(carrier.streams.empty())
+        stream.send(b"last words")
+        stream.finish()
+        self.assertEqual(receive_until_end(client), b"last words")
+        began = time.monotonic()
+        self.expect_end(daemon)
+        self.assertLess(time.monotonic() - began, 10)
+
+    def test_what_has_not_finished_is_reset_when_the_drain_time_is_over(self):
+        daemon, tunnel = self.open_with("--drain", "1")
+        carrier = self.carrier(tunnel)
+        client = self.connect(tunnel)
+        carrier.accept()
+        daemon.signal(signal.SIGTERM)
+        receive_until_reset(client)
+        self.expect_end(daemon)
+
+    def test_those_who_wait_for_a_server_hold_nothing_up(self):
+        daemon, tunnel = self.open_with("--drain", "20")
+        client = self.connect(tunnel)
+        began = time.monotonic()
+        wait_until(lambda: daemon.counts()["descriptors"] > daemon.start_counts["descriptors"] + 3,
+                   "it waits")
+        daemon.signal(signal.SIGTERM)
+        receive_until_reset(client)
+        self.expect_end(daemon)
+        self.assertLess(time.monotonic() - began, 10)
+
+    def test_SIGHUP_changes_nothing_for_those_who_are_there(self):
+        daemon, tunnel = self.open_with("--drain", "0")
+        carrier = self.carrier(tunnel)
+        client = self.connect(tunnel)
+        stream = carrier.accept()
+        daemon.signal(signal.SIGHUP)
+        time.sleep(0.2)
+        client.sendall(b"?")
+        self.assertEqual(stream.receive_exactly(1), b"?")
+        self.connect(tunnel)
+        carrier.accept()
+        daemon.signal(signal.SIGTERM)
+        self.expect_end(daemon)
+
+
+class Limits(OwnDaemon):
+    def test_a_lifetime_ends_all(self):
+        daemon, tunnel = self.open_with("--drain", "1", "--lifetime", "2")
+        carrier = self.carrier(tunnel)
+        client = self.connect(tunnel)
+        carrier.accept()
+        receive_until_reset(client)
+        self.wait_for_log("its lifetime is over", daemon)
+        daemon.stop()
+
+    def test_a_rate_holds_all_streams_back_together(self):
+        daemon, tunnel = self.open_with("--drain", "0", "--reserve", "0", "--rate", "200000")
+        carrier = self.carrier(tunnel)
+        clients = [self.connect(tunnel) for _ in range(2)]
+        streams = [carrier.accept() for _ in range(2)]
+        began = time.monotonic()
+        senders = [in_thread(streams[0].send, bytes(200000)),
+                   in_thread(clients[1].sendall, bytes(200000))]
+        receive_exactly(clients[0], 200000)
+        streams[1].receive_exactly(200000)
+        self.assertGreater(time.monotonic() - began, 0.9)
+        for sender in senders:
+            sender.result()
+        carrier.close()
+        for client in clients:
+            client.close()
+        daemon.stop()
+
+    def test_idle_streams_end_and_others_go_on(self):
+        daemon, tunnel = self.open_with("--drain", "0", "--reserve", "0", "--idle-timeout", "2")
+        carrier = self.carrier(tunnel)
+        idle, busy = self.connect(tunnel), self.connect(tunnel)
+        streams = [carrier.accept(), carrier.accept()]
+        ended = in_thread(receive_until_reset, idle)
+        while ended.is_alive():
+            busy.sendall(b"?")
+            wait_until(lambda: any(stream._session.incoming for stream in streams), "it came")
+            for stream in streams:
+                if stream._session.incoming:
+                    stream.recv()
+            time.sleep(0.2)
+        ended.result()
+        self.assertEqual(carrier.count, 1)
+        carrier.close()
+        busy.close()
+        daemon.stop()
+
+
+class Linger(WebmuxCase):
+    options = ("--linger", "1")
+
+    def test_a_server_that_does_not_answer_loses_the_client(self):
+        tunnel = self.open_webmux()
+        raw = tunnel.raw()
+        client = tunnel.connect()
+        receive_until_reset(client)
+        raw.hear(Data(3, SYN), Data(3, RST))
+
+    def test_a_stream_that_is_half_over_and_silent_is_reset(self):
+        tunnel = self.open_webmux()
+        for session, ends_first in ((3, "client"), (5, "server")):
+            raw = tunnel.raw()
+            client = tunnel.connect()
+            raw.hear(Data(3, SYN))
+            raw.say(Data(3, SYN))
+            if ends_first == "client":
+                client.shutdown(socket.SHUT_WR)
+                raw.hear(Data(3, FIN))
+                receive_until_reset(client)
+            else:
+                raw.say(Data(3, FIN))
+                self.assertEqual(receive_until_end(client), b"")
+            raw.hear(Data(3, RST))
+            raw.close()
+
+    def test_bytes_that_wait_for_a_slow_client_are_no_silence(self):
+        tunnel = self.open_webmux()
+        carrier = tunnel.carrier()
+        client = tunnel.connect(receive_buffer=4096)
+        stream = carrier.accept()
+        pattern, check = harness.Pattern("linger"), harness.Pattern("linger")
+        while not stream.unsent:
+            stream.send(pattern.take(65536), and_wait=False)
+            time.sleep(0.02)
+        stream.finish()
+        time.sleep(2.5)
+        while piece := client.recv(1 << 20):
+            check.check(piece)
+        self.assertEqual(check.position, pattern.position)
+        client.close()
+        wait_until(lambda: carrier.count == 0, "it is over")
+
+    def test_a_session_that_is_answered_lasts_without_a_word(self):
+        tunnel = self.open_webmux()
+        carrier = tunnel.carrier()
+        client = tunnel.connect()
+        stream = carrier.accept()
+        time.sleep(2)
+        client.sendall(b"?")
+        self.assertEqual(stream.receive_exactly(1), b"?")
+
+
+if __name__ == "__main__":
+    harness.main()
