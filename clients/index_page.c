@@ -15,8 +15,10 @@
 static const char HEAD[] =
     "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-    "<style>body{font-family:sans-serif;margin:2em;color-scheme:light dark}"
-    "td{padding:.15em 2em .15em 0}td+td{text-align:right;white-space:nowrap}</style>\n";
+    "<style>:root{color-scheme:light dark}body{font-family:sans-serif;margin:2em}"
+    "h1{font-size:1.4em}h1,td{overflow-wrap:anywhere}"
+    "td{padding:.15em 2em .15em 0;vertical-align:top}td+td{text-align:right;white-space:nowrap}"
+    "@media(max-width:40em){body{margin:1em}td{padding-right:1em}td+td+td{display:none}}</style>\n";
 
 struct entry {
     char *name;

@@ -360,10 +360,10 @@ class Program:
                              env={**os.environ, **(env or {})}, **options)
         self.pid = self.process.pid
 
-    def line(self, timeout_s=WAIT_S):
-        """The next line that it prints, without its newline."""
+    def line(self, timeout_s=WAIT_S, end=b"\n"):
+        """The next line that it prints, without its end."""
         deadline = time.monotonic() + timeout_s
-        while b"\n" not in self._text:
+        while end not in self._text:
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not select.select([self.process.stdout], [], [], left_s)[0]:
                 raise AssertionError(f"{self.name} printed no line in {timeout_s} s; "
@@ -372,7 +372,7 @@ class Program:
             if not piece:
                 raise AssertionError(f"{self.name} closed its output; it said: {self.errors()}")
             self._text += piece
-        line, self._text = self._text.split(b"\n", 1)
+        line, self._text = self._text.split(end, 1)
         return line.decode()
 
     def errors(self):

@@ -29,6 +29,7 @@ fault_tests = \
 # Of the ssh backend. Each skips what it finds no ssh client for.
 ssh_tests = \
 	tests/e2e/test_expose.py \
+	tests/e2e/test_expose_browser.py \
 	tests/e2e/test_expose_config.py \
 	tests/e2e/test_expose_dir.py \
 	tests/e2e/test_expose_ssh.py \
@@ -47,9 +48,10 @@ TESTS += $(ssh_tests)
 fault_tests += $(ssh_fault_tests)
 endif
 TESTS += $(e2e_tests) $(fault_tests)
-EXTRA_DIST += $(e2e_tests) $(fault_tests) $(ssh_tests) $(ssh_fault_tests) tests/e2e/confined.py tests/e2e/faults.py \
-	tests/e2e/expose_harness.py tests/e2e/harness.py tests/e2e/pattern.py tests/e2e/peer.py tests/e2e/ssh_forger.py \
-	tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py tests/e2e/ssh_peer.py tests/e2e/webmux_harness.py tools/packages
+EXTRA_DIST += $(e2e_tests) $(fault_tests) $(ssh_tests) $(ssh_fault_tests) tests/e2e/browser.py \
+	tests/e2e/confined.py tests/e2e/faults.py tests/e2e/expose_harness.py tests/e2e/harness.py tests/e2e/pattern.py \
+	tests/e2e/peer.py tests/e2e/ssh_forger.py tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py \
+	tests/e2e/ssh_peer.py tests/e2e/webmux_harness.py tools/packages
 
 # Never installed; rpath makes libtool build a shared object all the same.
 check_LTLIBRARIES += tests/faults/shim.la
