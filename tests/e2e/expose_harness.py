@@ -30,7 +30,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class _Web(socketserver.ThreadingMixIn, http.server.HTTPServer):
+class Web(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     request_queue_size = 256        # many come at once
 
@@ -72,7 +72,7 @@ class ExposeCase(harness.Case):
 
     def web(self, port=0):
         """The port of a service that speaks HTTP."""
-        return self._serve(_Web(("127.0.0.1", port), _Handler)).server_port
+        return self._serve(Web(("127.0.0.1", port), _Handler)).server_port
 
     def local_web(self):
         """The path of the Unix socket of one."""

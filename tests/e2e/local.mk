@@ -30,6 +30,7 @@ fault_tests = \
 ssh_tests = \
 	tests/e2e/test_expose.py \
 	tests/e2e/test_expose_browser.py \
+	tests/e2e/test_expose_clients.py \
 	tests/e2e/test_expose_config.py \
 	tests/e2e/test_expose_dir.py \
 	tests/e2e/test_expose_ssh.py \
