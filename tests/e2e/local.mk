@@ -33,6 +33,7 @@ ssh_tests = \
 	tests/e2e/test_expose_clients.py \
 	tests/e2e/test_expose_config.py \
 	tests/e2e/test_expose_dir.py \
+	tests/e2e/test_expose_postgres.py \
 	tests/e2e/test_expose_ssh.py \
 	tests/e2e/test_expose_view.py \
 	tests/e2e/test_expose_webmux.py \
