@@ -29,6 +29,10 @@ OPTIONS = ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--no-f
            "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1", "--window-size=1000,700")
 
 
+class Refused(AssertionError):
+    """The browser did not do what it was told to; as when the page has gone elsewhere meanwhile."""
+
+
 class Browser(harness.Program):
     def __init__(self):
         self._folder = tempfile.TemporaryDirectory(prefix="tristero-e2e-", ignore_cleanup_errors=True)
@@ -58,7 +62,7 @@ class Browser(harness.Program):
             if answer.get("id") == self._calls:
                 break
         if "error" in answer:
-            raise AssertionError(f"{method}: {answer['error']}")
+            raise Refused(f"{method}: {answer['error']}")
         return answer["result"]
 
     def open(self, url):
@@ -111,7 +115,12 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, condition):
-        return harness.wait_until(lambda: self.run(f"return {condition}"), condition)
+        """Its first true value, in this page or the one that takes its place."""
+        def look():
+            with contextlib.suppress(Refused):
+                return self.run(f"return {condition}")
+
+        return harness.wait_until(look, condition)
 
     def be_shown_on(self, width, height):
         """A phone of that size."""
