@@ -26,7 +26,7 @@ static bool read_number(const char **text, uint64_t *number)
 enum http_range http_range_read(const char *field, uint64_t size, uint64_t *first,
                                 uint64_t *length)
 {
-    uint64_t from, to = UINT64_MAX;
+    uint64_t from = 0, to = UINT64_MAX;
     const char *at = field + 6;
     bool has_first;
 
