@@ -20,7 +20,10 @@ e2e_tests = \
 	tests/e2e/test_trip.py \
 	tests/e2e/test_users.py \
 	tests/e2e/test_vanished.py \
-	tests/e2e/test_webmux.py
+	tests/e2e/test_webmux.py \
+	tests/e2e/test_webmux_flow.py \
+	tests/e2e/test_webmux_hostile.py \
+	tests/e2e/test_webmux_life.py
 # With a shim under the daemon; ./check leaves them out under sanitizers, whose
 # runtimes wrap the same functions, and memory above all, in ways of their own.
 fault_tests = \
