@@ -16,6 +16,7 @@ e2e_tests = \
 	tests/e2e/test_reload.py \
 	tests/e2e/test_rpc.py \
 	tests/e2e/test_service.py \
+	tests/e2e/test_serving.py \
 	tests/e2e/test_signals.py \
 	tests/e2e/test_trip.py \
 	tests/e2e/test_users.py \
@@ -68,3 +69,7 @@ tests_faults_early_exchange_la_SOURCES = tests/faults/early_exchange.c
 tests_faults_early_exchange_la_CFLAGS = $(AM_CFLAGS) $(SSH_CFLAGS)
 tests_faults_early_exchange_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 endif
+
+# What test_serving runs: a server by the library.
+check_PROGRAMS += tests/e2e/serve
+tests_e2e_serve_LDADD = clients/libtristero-tunnel.la $(PTHREAD_LIBS)
