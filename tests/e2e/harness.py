@@ -229,6 +229,16 @@ def receive_until_end(connection):
     return b"".join(pieces)
 
 
+def visit_until_reset(address, says=b""):
+    """What a client gets that is reset, which may be as soon as it is connected."""
+    try:
+        with connect(address) as client:
+            client.sendall(says)
+            return receive_until_reset(client)
+    except (ConnectionResetError, BrokenPipeError):
+        return b""
+
+
 def receive_until_reset(connection):
     """What arrived before the reset; a proper end instead is a failure."""
     pieces = []

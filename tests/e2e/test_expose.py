@@ -105,9 +105,7 @@ class Telling(ExposeCase):
     def test_quiet_prints_the_address_alone(self):
         program = self.expose(self.closed_port(), "--backend", "tcp", "--quiet")
         for _ in range(2):
-            with connect(address_of_url(program.line())[1]) as client:
-                client.sendall(b"?")
-                harness.receive_until_reset(client)
+            harness.visit_until_reset(address_of_url(program.line())[1], b"?")
         self.assertEqual(program.errors(), "")
 
     def test_a_reader_that_is_gone_ends_it(self):

@@ -40,9 +40,7 @@ class Configured(ExposeCase):
         path = self.file(f"[a]\nservice={port}\nbackend=tcp\n[b]\nservice={self.web()}\nbackend=tcp\n")
         program = self.expose("--config", path)
         urls = dict(program.line().split(" ") for _ in range(2))
-        with harness.connect(address_of_url(urls["a"])[1]) as client:
-            client.sendall(b"?")
-            harness.receive_until_reset(client)
+        harness.visit_until_reset(address_of_url(urls["a"])[1], b"?")
         wait_until(lambda: "a: client 1 was reset" in program.errors(), "it is told by name")
         program = self.expose("--config", path, "--json")
         self.assertEqual({json.loads(program.line())["name"] for _ in range(2)}, {"a", "b"})

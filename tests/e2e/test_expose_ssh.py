@@ -7,7 +7,7 @@ import unittest
 
 import harness
 from expose_harness import ExposeCase, address_of_url, fetch
-from harness import TUNNEL, connect, receive_exactly, receive_until_reset, run, wait_until
+from harness import TUNNEL, connect, receive_exactly, run, visit_until_reset, wait_until
 from ssh_harness import SSH, SshDaemon
 
 
@@ -63,8 +63,7 @@ class Carrying(ExposeCase):
         port = self.closed_port()
         program = self.expose(port)
         _, address = address_of_url(program.line())
-        with connect(address) as client:
-            self.assertEqual(receive_until_reset(client), b"")
+        self.assertEqual(visit_until_reset(address), b"")
         wait_until(lambda: f"can't reach the service at 127.0.0.1:{port}" in program.errors(), "it is told")
         self.web(port)
         self.assertEqual(fetch(address), b"hello from behind /")

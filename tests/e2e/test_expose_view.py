@@ -11,7 +11,7 @@ import unittest
 
 import harness
 from expose_harness import ExposeCase, address_of_url, fetch
-from harness import TUNNEL, connect, receive_exactly, receive_until_reset, run, wait_until
+from harness import TUNNEL, connect, receive_exactly, run, visit_until_reset, wait_until
 
 TMUX = shutil.which("tmux")
 
@@ -75,8 +75,7 @@ class Viewing(ExposeCase):
     def test_a_service_that_is_down_is_shown(self):
         port = self.closed_port()
         self.terminal(port)
-        with connect(self.address()) as client:
-            receive_until_reset(client)
+        visit_until_reset(self.address())
         self.wait_for("refused            1", f"can't reach the service at 127.0.0.1:{port}")
 
     def test_the_address_stays_on_the_screen_however_it_ends(self):

@@ -9,7 +9,7 @@ import time
 
 import harness
 from expose_harness import ExposeCase, address_of_url, fetch
-from harness import TUNNEL, connect, in_thread, receive_exactly, receive_until_reset, run, wait_until
+from harness import TUNNEL, connect, in_thread, receive_exactly, receive_until_reset, run, visit_until_reset, wait_until
 from ssh_harness import SshDaemon
 
 
@@ -53,8 +53,7 @@ class Serving(ExposeCase):
         program = self.expose(port)
         _, address = address_of_url(program.line())
         for number in (1, 2):
-            with connect(address) as client:
-                self.assertEqual(receive_until_reset(client), b"")
+            self.assertEqual(visit_until_reset(address), b"")
             wait_until(lambda: f"client {number} was reset: can't reach the service at 127.0.0.1:{port}: "
                        "Connection refused\n" in program.errors(), "it is told")
         self.web(port)
