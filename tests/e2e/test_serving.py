@@ -106,6 +106,12 @@ class ServingCase(Case):
         threading.Thread(target=accept, daemon=True).start()
         return listener.getsockname()[1]
 
+    def accept(self, listener):
+        connection, address = listener.accept()
+        connection.settimeout(harness.WAIT_S)
+        self.addCleanup(connection.close)
+        return connection, address
+
     def cut_carriers(self, server):
         """Shuts the carriers' sockets down from within the server, by pidfd_getfd where
         that may be; else the test is skipped."""
@@ -211,7 +217,7 @@ class Serving(ServingCase):
         self.addCleanup(listener.close)
         _, server = self.start(1, listener.getsockname()[1])
         client = self.client(server)
-        service, _ = listener.accept()
+        service, _ = self.accept(listener)
         service.sendall(b"before")
         reset(service)
         self.assertEqual(receive_until_reset(client), b"before")
@@ -232,7 +238,7 @@ class Serving(ServingCase):
         client = self.client(server)
         client.sendall(b"x")
         receive_exactly(client, 1)
-        self.assertTrue(self.stop(server).endswith("stopped\n"))
+        self.assertIn("stopped\n", self.stop(server))
         self.assertEqual(how_it_ended(client), "reset")
 
     def test_wrong_numbers_of_connections_are_told(self):
@@ -448,8 +454,9 @@ class Python(ServingCase):
         listener = listen()
         self.addCleanup(listener.close)
         _, _, address = self.start_expose(listener.getsockname()[1])
+        listener.accept()[0].close()        # it has asked whether the service speaks HTTP
         slow = connect(address, receive_buffer=4096)
-        service, _ = listener.accept()
+        service, _ = self.accept(listener)
         pattern, check = Pattern("slow"), Pattern("slow")
 
         def send():
@@ -460,7 +467,7 @@ class Python(ServingCase):
         sender = in_thread(send)
         for who in ("client", "service"):
             client = connect(address)
-            other, _ = listener.accept()
+            other, _ = self.accept(listener)
             client.sendall(b"?")
             self.assertEqual(receive_exactly(other, 1), b"?")
             reset(client if who == "client" else other)
