@@ -182,7 +182,15 @@ void mux_stream_confirmed(struct mux_stream *stream)
     moved(stream);
 }
 
-/* The service has answered. */
+static bool has_bytes(const struct mux_stream *stream)
+{
+    char byte;
+
+    return recv(stream->socket, &byte, sizeof byte, MSG_PEEK) > 0;
+}
+
+/* The service has answered. Or a client has broken off before it was accepted, whose
+ * socket looks the same. Who has sent something before that was there. */
 static void finish_connecting(struct mux_stream *stream)
 {
     int err = 0;
@@ -190,11 +198,14 @@ static void finish_connecting(struct mux_stream *stream)
 
     if (getsockopt(stream->socket, SOL_SOCKET, SO_ERROR, &err, &length) < 0)
         err = errno;
-    if (err) {
+    if (err && !has_bytes(stream)) {
         mux_stream_break(stream, strerrordesc_np(err));
         return;
     }
     stream->is_connecting = false;
+    stream->broke = err != 0;
+    if (webmux_of(stream)->opens)
+        return;
     mux_stream_confirmed(stream);
     webmux_confirm(webmux_of(stream), stream->session);
 }

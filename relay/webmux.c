@@ -198,7 +198,8 @@ size_t webmux_may_send(const struct webmux *mux, uint8_t id)
         return 0;
     if (!mux->opens && !session->is_confirmed)
         return 0;
-    return within(within(webmux_least((size_t)session->credit, FRAME_BYTES_MAX), mux->mss), session->mss);
+    return within(within(webmux_least((size_t)session->credit, FRAME_BYTES_MAX), mux->mss),
+                  session->mss);
 }
 
 void webmux_send(struct webmux *mux, uint8_t id, size_t count, uint8_t header[WEBMUX_SHORT_BYTES])

@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,8 @@
 #include <unistd.h>
 
 static struct tristero_server *server;
+static pthread_mutex_t looking = PTHREAD_MUTEX_INITIALIZER;
+static bool is_over;                    /* guarded by it */
 static in_port_t port;
 
 static void *echo(void *argument)
@@ -117,8 +120,12 @@ static void *look(void *argument)
 {
     char line[16];
 
-    while (fgets(line, sizeof line, stdin))
-        print_statistics();
+    while (fgets(line, sizeof line, stdin)) {
+        pthread_mutex_lock(&looking);
+        if (!is_over)
+            print_statistics();
+        pthread_mutex_unlock(&looking);
+    }
     return argument;
 }
 
@@ -152,6 +159,9 @@ int main(int argc, char **argv)
         pthread_detach(thread);
     tristero_server_run(server);
     printf("stopped\n");
+    pthread_mutex_lock(&looking);
+    is_over = true;
+    pthread_mutex_unlock(&looking);
     tristero_server_free(server);
     tristero_proxy_free(proxy);
     return 0;

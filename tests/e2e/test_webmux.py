@@ -1,6 +1,7 @@
 #!/usr/bin/python3 -B
 """Tunnels by webmux: many clients over a connection of the server, or a few."""
 
+import signal
 import socket
 import time
 
@@ -138,6 +139,19 @@ class Ends(WebmuxCase):
         client.sendall(b"x" * 1000)
         reset(client)
         raw.hear(Data(3, payload=b"x" * 1000), Data(3, RST))
+
+
+    def test_what_was_sent_before_a_reset_arrives_though_nobody_was_accepting(self):
+        tunnel = self.open_webmux()
+        raw = tunnel.raw()
+        self.daemon.signal(signal.SIGSTOP)
+        try:
+            client = tunnel.connect()
+            client.sendall(b"before")
+            reset(client)
+        finally:
+            self.daemon.signal(signal.SIGCONT)
+        raw.hear(Data(3, SYN), Data(3, payload=b"before"), Data(3, RST))
 
 
 class Slots(WebmuxCase):
