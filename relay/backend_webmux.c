@@ -69,6 +69,7 @@ static int waiter_free(struct hub *hub, struct waiter *waiter)
 {
     int socket = waiter->socket;
 
+    mux_forget(&hub->mux, socket);
     TAILQ_REMOVE(&hub->waiters, waiter, entry);
     hub->waiters_count--;
     free(waiter);
@@ -114,7 +115,6 @@ static void look_at_waiters(struct hub *hub)
         } else if (carrier) {
             int socket = waiter_free(hub, waiter);
 
-            mux_forget(&hub->mux, socket);
             if (mux_add_stream(carrier, socket) < 0)
                 tunnel_end_stream(hub->tunnel);
         }

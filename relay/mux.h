@@ -80,7 +80,8 @@ int mux_init(struct mux *mux, const struct mux_handler *handler, const struct mu
 void mux_close(struct mux *mux);
 
 /* Has a source told about a descriptor, told other things, or told no more: 0 or a
- * negative errno. */
+ * negative errno. Closing it is not enough for the last: epoll knows it for as long as
+ * any process has it, such as one that was forked. */
 int mux_watch(struct mux *mux, int fd, uint32_t events, struct mux_source *source);
 int mux_watch_again(struct mux *mux, int fd, uint32_t events, struct mux_source *source);
 int mux_forget(struct mux *mux, int fd);

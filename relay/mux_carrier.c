@@ -68,6 +68,7 @@ void mux_carrier_fail(struct mux_carrier *carrier, const char *why)
         mux_stream_break(stream, "its connection to the proxy was lost");
     webmux_end_all(&carrier->webmux);
     mux->handler->carrier_ended(mux, carrier, why);
+    mux_forget(mux, carrier->socket);   /* another process may have it, too */
     socket_close(carrier->socket);
     carrier->socket = -1;
     buffer_pool_give(carrier->out);

@@ -55,6 +55,7 @@ static void leave(struct mux_stream *stream, void (*close_socket)(int), const ch
     struct mux *mux = mux_of(stream);
 
     set_ready(stream, false);
+    mux_forget(mux, stream->socket);    /* another process may have it, too */
     close_socket(stream->socket);
     stream->socket = -1;
     mux->waiting -= stream->queue.count;

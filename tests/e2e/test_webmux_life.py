@@ -69,6 +69,7 @@ class Reserve(OwnDaemon):
         for _ in range(2):                      # which begins anew with each
             carrier = self.carrier(tunnel)
             carrier.close()
+            self.wait_for_log("; it waits for another", daemon)
             time.sleep(1)
             self.assertTrue(tunnel.is_open())
         waiting = self.connect(tunnel)
@@ -79,6 +80,7 @@ class Reserve(OwnDaemon):
     def test_clients_wait_for_the_attach_timeout_at_most(self):
         daemon, tunnel = self.open_with("--drain", "0", "--reserve", "60", "--attach-timeout", "1")
         self.carrier(tunnel).close()
+        self.wait_for_log("; it waits for another", daemon)
         began = time.monotonic()
         receive_until_reset(self.connect(tunnel))
         self.assertGreater(time.monotonic() - began, 0.9)
