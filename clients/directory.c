@@ -20,11 +20,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { IDLE_S = 120, CONNECTIONS_MAX = 4096 };
+enum { IDLE_S = 120, CONNECTIONS_MAX = 4096, READ_BYTES = 65536 };
 
 struct directory {
     struct MHD_Daemon *daemon;
     int folder;
+};
+
+struct part {
+    int file;
+    uint64_t first;
 };
 
 static const struct {
@@ -123,6 +128,40 @@ static enum MHD_Result give_unsatisfied(struct MHD_Connection *connection, uint6
     return give(connection, MHD_HTTP_RANGE_NOT_SATISFIABLE, response);
 }
 
+/* A file may become shorter meanwhile; then its client is cut off, not left to wait for the rest. */
+static ssize_t read_part(void *context, uint64_t position, char *to, size_t room)
+{
+    const struct part *part = context;
+    ssize_t count = pread(part->file, to, room, (off_t)(part->first + position));
+
+    return count > 0 ? count : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static void free_part(void *context)
+{
+    struct part *part = context;
+
+    close(part->file);
+    free(part);
+}
+
+/* Takes the file over. */
+static struct MHD_Response *part_of(int file, uint64_t first, uint64_t length)
+{
+    struct part *part = malloc(sizeof *part);
+    struct MHD_Response *response = NULL;
+
+    if (part) {
+        *part = (struct part){ .file = file, .first = first };
+        response = MHD_create_response_from_callback(length, READ_BYTES, read_part, part, free_part);
+    }
+    if (!response) {
+        free(part);
+        close(file);
+    }
+    return response;
+}
+
 static enum MHD_Result give_part(struct MHD_Connection *connection, const char *path, int file,
                                  const struct stat *about, const char *changed)
 {
@@ -135,11 +174,9 @@ static enum MHD_Result give_part(struct MHD_Connection *connection, const char *
         close(file);
         return give_unsatisfied(connection, size);
     }
-    response = MHD_create_response_from_fd_at_offset64(length, file, first);
-    if (!response) {
-        close(file);
+    response = part_of(file, first, length);
+    if (!response)
         return MHD_NO;
-    }
     MHD_add_response_header(response, "Content-Type", type_of(path));
     MHD_add_response_header(response, "Last-Modified", changed);
     MHD_add_response_header(response, "Accept-Ranges", "bytes");

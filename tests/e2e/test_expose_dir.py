@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import time
 import unittest
 
 import harness
@@ -176,6 +177,21 @@ class Serving(ExposeCase):
 
         for each in [in_thread(fetch_ten) for _ in range(20)]:
             self.assertEqual(each.result(), (10 * [100_000], True))
+
+    def test_a_file_that_becomes_shorter_ends_early(self):
+        path = self.write("log", bytes(256 << 20))
+        self.expose()
+        connection = http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S)
+        self.addCleanup(connection.close)
+        connection.request("GET", "/log")
+        answer = connection.getresponse()
+        os.truncate(path, 0)
+        began = time.monotonic()
+        with self.assertRaises(http.client.IncompleteRead):
+            answer.read()
+        self.assertLess(time.monotonic() - began, 10)
+        self.write("log")
+        self.assertEqual(self.ask("/log")[2], b"some content\n")
 
     def test_nonsense_is_survived(self):
         self.write("file")
