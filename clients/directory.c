@@ -20,7 +20,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { IDLE_S = 120, CONNECTIONS_MAX = 4096, READ_BYTES = 65536 };
+/* A client that reads slowly is borne with for longer than one that asks for nothing more:
+ * a tunnel has places for not that many, and browsers keep several for long. */
+enum { STALLED_S = 120, KEPT_S = 10, CONNECTIONS_MAX = 4096, READ_BYTES = 65536 };
 
 struct directory {
     struct MHD_Daemon *daemon;
@@ -285,6 +287,7 @@ static enum MHD_Result answer(void *argument, struct MHD_Connection *connection,
     int file;
 
     (void)version, (void)data;
+    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)STALLED_S);
     if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
         struct MHD_Response *response = words("Files can only be read here.\n");
 
@@ -308,6 +311,13 @@ static enum MHD_Result answer(void *argument, struct MHD_Connection *connection,
         return give_file(connection, path, file, &about);
     close(file);
     return give_redirection(connection, path);
+}
+
+static void take_completed(void *argument, struct MHD_Connection *connection, void **state,
+                           enum MHD_RequestTerminationCode how)
+{
+    (void)argument, (void)state, (void)how;
+    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)KEPT_S);
 }
 
 static int hex_value(char digit)
@@ -352,7 +362,8 @@ static struct MHD_Daemon *daemon_start(struct directory *directory)
     daemon = MHD_start_daemon(
         MHD_USE_NO_LISTEN_SOCKET | MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL,
         answer, directory, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
+        MHD_OPTION_NOTIFY_COMPLETED, take_completed, NULL,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)KEPT_S,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_END);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return daemon;

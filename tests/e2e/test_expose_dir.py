@@ -13,7 +13,7 @@ import unittest
 
 import harness
 from expose_harness import ExposeCase
-from harness import TUNNEL, connect, in_thread, run
+from harness import TUNNEL, connect, in_thread, receive_until_end, run
 from ssh_harness import SSH
 
 
@@ -177,6 +177,35 @@ class Serving(ExposeCase):
 
         for each in [in_thread(fetch_ten) for _ in range(20)]:
             self.assertEqual(each.result(), (10 * [100_000], True))
+
+    def test_who_only_keeps_a_connection_makes_room_and_who_is_slow_is_waited_for(self):
+        """A carrier has places for 127, and browsers go when they are let go."""
+        def go_when_let_go(connection):
+            self.assertEqual(receive_until_end(connection.sock), b"")
+            connection.close()
+
+        self.write("file")
+        content = self.write("big", os.urandom(64 << 20))
+        program = self.start_program([TUNNEL, "--proxy", self.daemon.url, "expose", "--dir", self.folder])
+        self.address = harness.address_of(program.line().rstrip("/"))
+        slow = http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S)
+        self.addCleanup(slow.close)
+        slow.request("GET", "/big")
+        answer = slow.getresponse()
+        kept = [http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S) for _ in range(126)]
+        for connection in kept:
+            self.addCleanup(connection.close)
+            connection.request("GET", "/file")
+            self.assertEqual(connection.getresponse().read(), b"some content\n")
+        going = [in_thread(go_when_let_go, connection) for connection in kept]
+        began = time.monotonic()
+        self.assertEqual(self.status("/file"), 200)
+        self.assertLess(time.monotonic() - began, 20)
+        time.sleep(max(0, began + 13 - time.monotonic()))
+        with open(content, "rb") as file:
+            self.assertEqual(hashlib.sha256(answer.read()).digest(), hashlib.file_digest(file, "sha256").digest())
+        for each in going:
+            each.result()
 
     def test_a_file_that_becomes_shorter_ends_early(self):
         path = self.write("log", bytes(256 << 20))
