@@ -51,13 +51,13 @@ class Sizes:
     idle_tunnels: int = 5000
     load_tunnels: int = 9000
     load_messages: int = 8
-    ssh_mib: int = 512
+    carry_mib: int = 512
     ssh_tunnels: int = 50
     http_seconds: int = 3
 
 
 QUICK = Sizes(rounds=2, mib=256, trips=3000, cycles=5000, idle_tunnels=1000, load_tunnels=1000,
-              load_messages=3, ssh_mib=128, ssh_tunnels=20, http_seconds=1)
+              load_messages=3, carry_mib=128, ssh_tunnels=20, http_seconds=1)
 
 
 class Bench:
@@ -291,7 +291,8 @@ def main():
     results = report.Results()
     fit_descriptors(sizes, results)
     packages = [kind.package for kind in peers.ALL if kind.package and "compare" in parts]
-    results.note_machine(packages + list(ssh.PACKAGES if "ssh" in parts else ()))
+    packages += ssh.PACKAGES if "ssh" in parts else ()
+    results.note_machine(packages)
     busy = busy_percent()
     if busy > QUIET_PERCENT:
         results.note(f"NOT A QUIET MACHINE: other programs kept it {busy:.0f} % busy at the start")

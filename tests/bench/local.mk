@@ -10,6 +10,7 @@ bench_programs = \
 	tests/bench/streams
 bench_scripts = \
 	tests/bench/bench.py \
+	tests/bench/carrying.py \
 	tests/bench/peers.py \
 	tests/bench/plot.py \
 	tests/bench/processes.py \

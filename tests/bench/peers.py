@@ -33,9 +33,12 @@ class Peer:
     name = None
     program = None
     package = None
+    http_options = ()                   # for wrk, where it asks for more than an address
 
-    def __init__(self, ports):
+    def __init__(self, ports, servers=()):
+        """servers: the ports of those that it is to stand in front of, if they are known."""
         self.port, self.server_port = ports.take(), ports.take()
+        self.fronts = {server: ports.take() for server in servers} or {self.server_port: self.port}
         self._running = []
 
     @classmethod
@@ -44,10 +47,15 @@ class Peer:
 
     def start(self, folder):
         self.run(self.arguments(folder), folder)
-        self.wait_for(self.port)
+        for port in self.listens_at():
+            self.wait_for(port)
+
+    def listens_at(self):
+        return list(self.fronts.values())
 
     def run(self, arguments, folder):
         self._running.append(Program(arguments, folder))
+        return self._running[-1]
 
     def wait_for(self, port):
         try:
@@ -61,6 +69,10 @@ class Peer:
 
     def path(self):
         return f"listen:{self.server_port}", str(self.port)
+
+    def port_for(self, server):
+        """Where clients of that server connect."""
+        return self.fronts[server]
 
     def pids(self):
         return [pid for program in self._running for pid in family(program.pid)]
@@ -86,6 +98,9 @@ class Direct(Peer):
     def path(self):
         return f"listen:{self.server_port}", str(self.server_port)
 
+    def port_for(self, server):
+        return server
+
 
 class PlainRelay(Peer):
     name = "read/write"
@@ -105,8 +120,8 @@ class Daemon(Peer):
     name = "daemon"
     TUNNELS = 200
 
-    def __init__(self, ports, first_port=10000, tunnels=TUNNELS, spare_pairs=0):
-        super().__init__(ports)
+    def __init__(self, ports, first_port=10000, tunnels=TUNNELS, spare_pairs=0, servers=()):
+        super().__init__(ports, servers)
         self._tunnels = tunnels
         self._range = f"{first_port}-{first_port + 2 * (tunnels + spare_pairs) - 1}"
 
@@ -118,6 +133,9 @@ class Daemon(Peer):
         return [os.environ["TRISTERO_TUNNELD"], "--listen", f"127.0.0.1:{self.port}",
                 "--ports", self._range, "--max-tunnels", str(self._tunnels),
                 "--log-level", "warning"]
+
+    def listens_at(self):
+        return [self.port]
 
     def path(self):
         with xmlrpc.client.ServerProxy(f"http://127.0.0.1:{self.port}/RPC2") as proxy:
@@ -151,11 +169,17 @@ defaults
     timeout connect 10s
     timeout client 1h
     timeout server 1h
-listen bench
-    bind 127.0.0.1:{self.port}
-    server bench 127.0.0.1:{self.server_port}
+{"".join(self._listen(server, port) for server, port in self.fronts.items())}
 """)
         return [installed("haproxy"), "-db", "-f", config]
+
+    @staticmethod
+    def _listen(server, port):
+        return f"""
+listen to-{server}
+    bind 127.0.0.1:{port}
+    server bench 127.0.0.1:{server}
+"""
 
 
 def nginx_arguments(folder, connections, config):
@@ -232,8 +256,8 @@ class Sshd(Peer):
         return super().why_missing() or (None if installed("ssh") else
                                          "Debian package openssh-client is not installed")
 
-    def __init__(self, ports):
-        super().__init__(ports)
+    def __init__(self, ports, servers=()):
+        super().__init__(ports, servers)
         self.ssh_port = ports.take()
         self.ssh_options = []
         self._made_separation = False
@@ -280,10 +304,15 @@ class OpenSSH(Sshd):
 
     def start(self, folder):
         super().start(folder)
-        forward = f"127.0.0.1:{self.port}:127.0.0.1:{self.server_port}"
-        self.run(ssh_command(self.ssh_port, [forward], *self.ssh_options, "-o", "LogLevel=ERROR"),
-                 folder)
-        self.wait_for(self.port)
+        forwards = [f"127.0.0.1:{port}:127.0.0.1:{server}" for server, port in self.fronts.items()]
+        self.run(ssh_command(self.carrier_port(folder), forwards, *self.ssh_options,
+                             "-o", "LogLevel=ERROR"), folder)
+        for port in self.listens_at():
+            self.wait_for(port)
+
+    def carrier_port(self, _folder):
+        """Where ssh reaches sshd."""
+        return self.ssh_port
 
 
 ALL = (Daemon, Direct, PlainRelay, HAProxy, Nginx, Socat, OpenSSH)

@@ -37,19 +37,20 @@ MEASURES = {
 
 SSH_CIPHERS = {"chacha20": "chacha20-poly1305@openssh.com", "aes128-gcm": "aes128-gcm@openssh.com"}
 
-# The same of ssh, for each of the ciphers.
-SSH_MEASURES = {
+# Of relays that carry many streams, as carrying.py measures them. whose: which
+# processes the time is of.
+CARRYING_MEASURES = {
     "down": ("MiB/s", "one stream, to the client", 0),
-    "cpu down": ("s/GiB", "... processor time of the proxy", 2),
+    "cpu down": ("s/GiB", "... processor time of {whose}", 2),
     "up": ("MiB/s", "one stream, to the server", 0),
-    "cpu up": ("s/GiB", "... processor time of the proxy", 2),
+    "cpu up": ("s/GiB", "... processor time of {whose}", 2),
     "many": ("MiB/s", "100 streams at once, in all", 0),
-    "cpu many": ("s/GiB", "... processor time of the proxy", 2),
+    "cpu many": ("s/GiB", "... processor time of {whose}", 2),
     "http": ("1/s", "HTTP, 100 connections kept", 0),
-    "cpu http": ("us", "... processor time of the proxy", 1),
+    "cpu http": ("us", "... processor time of {whose}", 1),
     "http failed": ("", "... requests that failed", 0),
     "http close": ("1/s", "HTTP, a connection each", 0),
-    "cpu http close": ("us", "... processor time of the proxy", 1),
+    "cpu http close": ("us", "... processor time of {whose}", 1),
     "http close failed": ("", "... requests that failed", 0),
     "p50": ("us", "ping-pong of 64 bytes, p50", 1),
 }
@@ -79,12 +80,18 @@ TARGETS = {
     "load growth": ("<=", 2),           # may breathe, but not grow
 }
 
-for cipher in SSH_CIPHERS:
-    for measure, (unit, title, decimals) in SSH_MEASURES.items():
-        prefix = "" if title.startswith("...") else f"ssh {cipher}: "
-        MEASURES[f"ssh {measure} {cipher}"] = (unit, prefix + title, decimals)
+
+def add_measures(measures, name, label, whose):
+    """name: of such a measure, with {} for what is measured; label: before its title."""
+    for measure, (unit, title, decimals) in measures.items():
+        prefix = "" if title.startswith("...") else label
+        MEASURES[name.format(measure)] = (unit, prefix + title.format(whose=whose), decimals)
         if measure.endswith("failed"):
-            TARGETS[f"ssh {measure} {cipher}"] = ("worst", 0)
+            TARGETS[name.format(measure)] = ("worst", 0)
+
+
+for cipher in SSH_CIPHERS:
+    add_measures(CARRYING_MEASURES, f"ssh {{}} {cipher}", f"ssh {cipher}: ", "the proxy")
     for measure, target in SSH_TARGETS.items():
         RATIO_TARGETS[f"ssh {measure} {cipher}", "sshd"] = target
 MEASURES["ssh memory"] = ("KiB", "memory of an idle ssh tunnel, in the proxy", 1)
