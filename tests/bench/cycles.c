@@ -1,6 +1,7 @@
-/* cycles: whole short lives of tunnels: open, attach, come as a client, 1 KiB
- * each way, close.
+/* cycles: whole short lives, one after the other in each worker: of tunnels (open,
+ * attach, come as a client, 1 KiB each way, close), or of the streams of one tunnel.
  *     cycles RPC_PORT CYCLES WORKERS
+ *     cycles listen:PORT CLIENT_PORT STREAMS
  * A stage "part" after each tenth, with the rate since the one before, and at
  * last "done" with the number of cycles that failed. */
 #include "tests/bench/open_tunnel.h"
@@ -17,7 +18,9 @@
 
 enum { MESSAGE_BYTES = 1024, PARTS = 10, COMPLAINTS = 3 };
 
-static uint16_t rpc_port;
+static uint16_t rpc_port;               /* 0: there are streams, not tunnels */
+static int listener = -1;               /* of the streams' server, */
+static uint16_t client_port;            /* and where their clients come */
 static atomic_long cycles_left;         /* of this part, shared by the workers */
 static atomic_long cycles_failed;
 
@@ -47,18 +50,35 @@ static int end_well(int server, int client)
     return err;
 }
 
-static int cycle(uint64_t offset)
+static int begin_stream(int *server, int *client)
+{
+    *client = connect_to(client_port);
+    if (*client < 0)
+        return *client;
+    *server = accept_from(listener);
+    return *server < 0 ? *server : 0;
+}
+
+static int begin_tunnel(int *server, int *client)
 {
     struct tunnel_ports ports;
-    int server = -1, client = -1;
     int err = open_tunnel(rpc_port, &ports);
 
     if (err)
         return err;
-    err = server = connect_to(ports.server);
-    if (err >= 0)
-        err = client = connect_to(ports.client);
-    if (err >= 0)
+    *server = connect_to(ports.server);
+    if (*server < 0)
+        return *server;
+    *client = connect_to(ports.client);
+    return *client < 0 ? *client : 0;
+}
+
+static int cycle(uint64_t offset)
+{
+    int server = -1, client = -1;
+    int err = (rpc_port ? begin_tunnel : begin_stream)(&server, &client);
+
+    if (!err)
         err = pass(client, server, offset);
     if (!err)
         err = pass(server, client, offset + MESSAGE_BYTES);
@@ -103,10 +123,17 @@ int main(int count, char **arguments)
     long cycles, workers;
 
     if (count != 4)
-        die("usage: cycles RPC_PORT CYCLES WORKERS");
-    rpc_port = (uint16_t)number_argument(arguments[1], 1, UINT16_MAX);
-    cycles = number_argument(arguments[2], PARTS, 100000000);
-    workers = number_argument(arguments[3], 1, 64);
+        die("usage: cycles RPC_PORT CYCLES WORKERS | cycles listen:PORT CLIENT_PORT STREAMS");
+    if (strchr(arguments[1], ':')) {
+        listener = server_end_open(arguments[1]).listener;
+        client_port = (uint16_t)number_argument(arguments[2], 1, UINT16_MAX);
+        cycles = number_argument(arguments[3], PARTS, 100000000);
+        workers = 1;                    /* who else could tell whose client has come? */
+    } else {
+        rpc_port = (uint16_t)number_argument(arguments[1], 1, UINT16_MAX);
+        cycles = number_argument(arguments[2], PARTS, 100000000);
+        workers = number_argument(arguments[3], 1, 64);
+    }
     pattern_make();
     for (int part = 0; part < PARTS; part++) {
         int64_t took_ns = run_ns(cycles / PARTS, threads, workers);

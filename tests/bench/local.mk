@@ -4,6 +4,7 @@ bench_programs = \
 	tests/bench/bulk \
 	tests/bench/crowd \
 	tests/bench/cycles \
+	tests/bench/delay \
 	tests/bench/endpoints \
 	tests/bench/pingpong \
 	tests/bench/plain_relay \
@@ -28,6 +29,7 @@ tests_bench_crowd_SOURCES = tests/bench/crowd.c tests/bench/talk.c tests/bench/t
 	$(bench_open_tunnel) $(bench_wire)
 tests_bench_cycles_SOURCES = tests/bench/cycles.c $(bench_open_tunnel) $(bench_wire)
 tests_bench_cycles_LDADD = $(PTHREAD_LIBS)
+tests_bench_delay_SOURCES = tests/bench/delay.c $(bench_wire)
 tests_bench_endpoints_SOURCES = tests/bench/endpoints.c $(bench_wire)
 tests_bench_pingpong_SOURCES = tests/bench/pingpong.c $(bench_wire)
 tests_bench_plain_relay_SOURCES = tests/bench/plain_relay.c $(bench_wire)

@@ -1,8 +1,9 @@
 /* streams: many bytes over many connections at once, one way.
- *     streams PORT CLIENT_PORT STREAMS MIB down|up
+ *     streams PORT CLIENT_PORT STREAMS MIB down|up|stalled
  * The server listens at PORT; down is from it to the clients. MIB is for all of
  * them together. At the stage "moved", ns= is the time from the word to begin to
- * the last byte of the last connection, compared. */
+ * the last byte of the last connection, compared. stalled is down, and there is one
+ * more, first of all, whose client reads nothing until the others have moved. */
 #include "tests/bench/wire.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ enum {
 struct side {
     int *sockets;                       /* by the number that the client gave */
     size_t count;
+    size_t stalled;                     /* of them, the first ones */
     uint64_t total;                     /* bytes of each */
     int other;                          /* the other process */
     bool sends;
@@ -70,17 +72,17 @@ static size_t receive_some(int socket, size_t number, uint64_t done, uint64_t to
     return (size_t)now;
 }
 
-/* All bytes of all streams, as each is ready for some. */
-static void move_all(const struct side *side)
+/* All bytes of the streams from a first one on, as each is ready for some. */
+static void move(const struct side *side, size_t first, size_t end)
 {
     uint64_t *done = calloc(side->count, sizeof *done);
     struct epoll_event events[EVENTS];
     int epoll = epoll_create1(EPOLL_CLOEXEC);
-    size_t left = side->count;
+    size_t left = end - first;
 
     if (!done || epoll < 0)
         die("streams: no memory");
-    for (size_t i = 0; i < side->count; i++) {
+    for (size_t i = first; i < end; i++) {
         struct epoll_event event = { .events = side->sends ? EPOLLOUT : EPOLLIN, .data.u64 = i };
 
         set_nonblocking(side->sockets[i], true);
@@ -143,7 +145,7 @@ static void be_server(struct side *side, int listener)
 
     accept_all(side, listener);
     check(receive_exactly(side->other, &byte, 1), "the word to begin");
-    move_all(side);
+    move(side, 0, side->count);
     check(send_exactly(side->other, &byte, 1), "the end is told");
     end_all(side);
 }
@@ -176,27 +178,31 @@ static void be_client(struct side *side, uint16_t port)
     stage("ready");
     start_ns = clock_ns();
     check(send_exactly(side->other, "b", 1), "the word to begin");
-    move_all(side);
+    move(side, side->stalled, side->count);
     if (side->sends)
         check(receive_exactly(side->other, &byte, 1), "the server has everything");
     stage("moved ns=%lld bytes=%llu", (long long)(clock_ns() - start_ns),
-          (unsigned long long)(side->count * side->total));
+          (unsigned long long)((side->count - side->stalled) * side->total));
+    move(side, 0, side->stalled);
     end_all(side);
 }
 
 int main(int count, char **arguments)
 {
-    struct side side;
+    struct side side = { 0 };
     uint16_t client_port;
     bool up;
     int ends[2], listener;
     pid_t server;
 
-    if (count != 6 || (strcmp(arguments[5], "down") && strcmp(arguments[5], "up")))
-        die("usage: streams PORT CLIENT_PORT STREAMS MIB down|up");
+    if (count != 6 || (strcmp(arguments[5], "down") && strcmp(arguments[5], "up") &&
+                       strcmp(arguments[5], "stalled")))
+        die("usage: streams PORT CLIENT_PORT STREAMS MIB down|up|stalled");
     client_port = (uint16_t)number_argument(arguments[2], 1, UINT16_MAX);
     side.count = (size_t)number_argument(arguments[3], 1, MOST_STREAMS);
     side.total = ((uint64_t)number_argument(arguments[4], 1, 1 << 24) << 20) / side.count;
+    side.stalled = !strcmp(arguments[5], "stalled");
+    side.count += side.stalled;
     up = !strcmp(arguments[5], "up");
     side.sockets = calloc(side.count, sizeof *side.sockets);
     if (!side.sockets || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)

@@ -123,7 +123,13 @@ static void set_up(int socket)
 
 int listen_on(uint16_t port)
 {
-    struct sockaddr_in address = loopback(port);
+    return listen_at(htonl(INADDR_LOOPBACK), port);
+}
+
+int listen_at(in_addr_t host, uint16_t port)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port),
+                                   .sin_addr.s_addr = host };
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int on = 1, err;
 

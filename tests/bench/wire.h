@@ -6,6 +6,7 @@
 #ifndef TESTS_BENCH_WIRE_H
 #define TESTS_BENCH_WIRE_H
 
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -42,6 +43,7 @@ int compare_int64(const void *a, const void *b);    /* for qsort */
 /* --- connections on 127.0.0.1, without delay of small messages */
 
 int listen_on(uint16_t port);           /* 0: a free one */
+int listen_at(in_addr_t host, uint16_t port);   /* of this machine, not only 127.0.0.1 */
 int accept_from(int listener);
 int connect_to(uint16_t port);
 int send_exactly(int socket, const void *bytes, size_t count);
