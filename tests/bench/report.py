@@ -80,6 +80,28 @@ TARGETS = {
     "load growth": ("<=", 2),           # may breathe, but not grow
 }
 
+# Of webmux alone.
+WEBMUX_MEASURES = {
+    "stalled": ("%", "what one stream that stands still costs 99 others", 1),
+    "link down": ("MiB/s", "one stream over a round trip of 100 ms, to the client", 1),
+    "link up": ("MiB/s", "one stream over a round trip of 100 ms, to the server", 1),
+    "streams": ("1/s", "100,000 streams, one after another", 0),
+    "streams failed": ("", "... of which failed", 0),
+    "streams proxy": ("KiB", "... by which the proxy has grown, after the first tenth", 0),
+    "streams agent": ("KiB", "... by which the agent has grown, after the first tenth", 0),
+    "streams descriptors": ("", "... descriptors left behind, by both", 0),
+}
+WEBMUX_TARGETS = {
+    ("down", "OpenSSH -R"): (">=", 2.0),
+    ("up", "OpenSSH -R"): (">=", 2.0),
+    ("http", "OpenSSH -R"): (">=", 2.0),
+    ("http", "haproxy"): (">=", 0.6),
+    ("http close", "OpenSSH -R"): (">=", 1.5),
+    ("p50", "OpenSSH -R"): ("<=", 1.0),
+    ("link down", "direct"): (">=", 0.9),
+    ("link up", "direct"): (">=", 0.9),
+}
+
 
 def add_measures(measures, name, label, whose):
     """name: of such a measure, with {} for what is measured; label: before its title."""
@@ -97,6 +119,12 @@ for cipher in SSH_CIPHERS:
 MEASURES["ssh memory"] = ("KiB", "memory of an idle ssh tunnel, in the proxy", 1)
 MEASURES["ssh memory own"] = ("KiB", "... of it held by no file", 1)
 RATIO_TARGETS["ssh memory", "sshd"] = ("<=", 0.25)
+add_measures(CARRYING_MEASURES | WEBMUX_MEASURES, "webmux {}", "webmux: ", "proxy and agent")
+for (measure, relay), target in WEBMUX_TARGETS.items():
+    RATIO_TARGETS[f"webmux {measure}", relay] = target
+TARGETS["webmux stalled"] = ("<=", 5)
+TARGETS["webmux streams proxy"] = TARGETS["webmux streams agent"] = ("<=", 64)
+TARGETS["webmux streams descriptors"] = ("worst", 0)
 
 # Opening the last costs what opening the first does, as far as noise lets one see.
 FLAT = ("<=", 1.15)
