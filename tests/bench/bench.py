@@ -5,7 +5,7 @@
 
 Prints one table, and leaves it in the current folder as bench.txt, with all
 samples in bench.json and a picture in bench.svg. Takes about 25 minutes, eight
-of them for ssh (--only ssh), ten for webmux.
+of them for ssh (--only ssh), eleven for webmux.
 Machines are noisy: every relay has its turn in every round, in another order
 each time, and what counts is the ratio of medians. Nothing else should run
 meanwhile; the memory of tunnels is measured on the whole machine.
