@@ -15,8 +15,9 @@ from carrying import Carrying
 from processes import descriptors, process_kib
 from report import say
 
-FIRST_PORT = 11000              # of the daemon's tunnels; one pair of those over the link,
-LINK_PORT = 11100
+FIRST_PORT = 11000              # of the daemon's tunnels, whose pairs others may hold;
+SPARE_PAIRS = 20
+LINK_PORT = 11100               # and of the one that has to have this
 LINK_HOST = "127.0.0.2"         # whose proxy is there, as far as others can tell
 ONE_WAY_MS = 50
 LINK_MIB_PER_S = 64
@@ -37,8 +38,8 @@ class Route(peers.Peer):
 class WebmuxDaemon(peers.Daemon, Route):
     """tristero-tunneld, and for each server an agent as it is by default."""
 
-    def __init__(self, ports, servers, first_port=FIRST_PORT):
-        super().__init__(ports, first_port, tunnels=len(servers), servers=servers)
+    def __init__(self, ports, servers, first_port=FIRST_PORT, spare_pairs=SPARE_PAIRS):
+        super().__init__(ports, first_port, len(servers), spare_pairs, servers)
         self.agents = []
 
     def start(self, folder):
@@ -122,7 +123,7 @@ class DistantDaemon(Link, WebmuxDaemon):
     """Its one tunnel has a known port, which is the link's at another address."""
 
     def __init__(self, ports, server):
-        super().__init__(ports, [server], LINK_PORT)
+        super().__init__(ports, [server], LINK_PORT, spare_pairs=0)
 
     def arguments(self, folder):
         return [*super().arguments(folder), "--host", LINK_HOST, "--relay-listen", "127.0.0.1"]
