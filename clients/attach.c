@@ -43,7 +43,7 @@ static int make_ordinary(int socket)
 enum tristero_status tristero_attach(struct tristero_proxy *proxy, const char *server_uri,
                                      int *connection, struct tristero_error *error)
 {
-    int socket;
+    int socket = -1;
     enum tristero_status status = connect_tunnel(proxy, server_uri, "tcp", &socket, error);
     int err;
 

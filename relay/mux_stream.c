@@ -264,15 +264,14 @@ static void ready(struct mux_source *source, uint32_t events)
 /* What is received, but no frame can be made of, is the end or a failure. */
 static void take_failure(struct mux_stream *stream, ssize_t received)
 {
-    if (stream->broke && (received == 0 || errno != EINTR)) {
-        mux_stream_break(stream, "it broke off");
-    } else if (received == 0) {
+    if (received < 0 && errno == EINTR)
+        return;
+    if (received == 0 && !stream->broke)
         take_end_of_socket(stream);
-    } else if (errno == EAGAIN) {
+    else if (received < 0 && errno == EAGAIN && !stream->broke)
         stream->can_read = false;
-    } else if (errno != EINTR) {
+    else
         mux_stream_break(stream, "it broke off");
-    }
 }
 
 static size_t make_frame(struct mux_stream *stream, uint8_t *room, size_t count)

@@ -205,10 +205,11 @@ size_t webmux_may_send(const struct webmux *mux, uint8_t id)
 void webmux_send(struct webmux *mux, uint8_t id, size_t count, uint8_t header[WEBMUX_SHORT_BYTES])
 {
     struct webmux_header frame = { .session = id, .length = (uint32_t)count };
-    uint8_t bytes[WEBMUX_HEADER_BYTES_MAX];
+    uint8_t bytes[WEBMUX_HEADER_BYTES_MAX] = { 0 };
 
     mux->sessions[id].credit -= (int64_t)count;
-    memcpy(header, bytes, webmux_header_write(&frame, bytes));
+    webmux_header_write(&frame, bytes);
+    memcpy(header, bytes, WEBMUX_SHORT_BYTES);
 }
 
 bool webmux_owes(const struct webmux *mux)
@@ -257,7 +258,7 @@ static size_t write_session(struct webmux *mux, uint8_t id, uint8_t *bytes)
     struct webmux_session *session = &mux->sessions[id];
     size_t used = 0;
 
-    for (uint8_t owed = OWES_RST; owed <= OWES_FIN; owed <<= 1) {
+    for (unsigned owed = OWES_RST; owed <= OWES_FIN; owed <<= 1) {
         if (!(session->owes & owed))
             continue;
         if (owed == OWES_QUESTION)
@@ -265,7 +266,7 @@ static size_t write_session(struct webmux *mux, uint8_t id, uint8_t *bytes)
         else if (owed == OWES_CREDIT)
             used += write_credit(session, id, bytes + used);
         else
-            used += write_flag(id, owed, bytes + used);
+            used += write_flag(id, (uint8_t)owed, bytes + used);
     }
     session->owes = 0;
     webmux_end_if_over(mux, id);

@@ -30,8 +30,10 @@ e2e_tests = \
 # runtimes wrap the same functions, and memory above all, in ways of their own.
 fault_tests = \
 	tests/e2e/test_faults.py \
-	tests/e2e/test_faults_start.py
-# Of the ssh backend. Each skips what it finds no ssh client for.
+	tests/e2e/test_faults_start.py \
+	tests/e2e/test_webmux_faults.py
+# Of the ssh backend, and of expose, which may go by it. Each skips what it finds no
+# ssh client for.
 ssh_tests = \
 	tests/e2e/test_expose.py \
 	tests/e2e/test_expose_browser.py \

@@ -187,9 +187,9 @@ class Reload(Case):
     def test_more_tunnels_than_descriptors_allow_are_refused(self):
         self.write(self.config, "max-tunnels = 10\n")
         daemon = self.start_daemon("--config", self.config, pairs=100)
-        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (700, 700))
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (764, 764))
         self.write(self.config, "max-tunnels = 31\n")
-        self.reload_badly(daemon, "31 tunnels need 702 open descriptors", "--max-tunnels 30")
+        self.reload_badly(daemon, "31 tunnels need 766 open descriptors", "--max-tunnels 30")
         self.write(self.config, "max-tunnels = 30\n")
         self.reload_well(daemon)
         daemon.stop()

@@ -105,6 +105,9 @@ WRAP(int, bind, -1, (int fd, const struct sockaddr *address, socklen_t length),
      (fd, address, length))
 WRAP(int, dup2, -1, (int from, int to), (from, to))
 WRAP(int, epoll_create1, -1, (int flags), (flags))
+WRAP(int, epoll_pwait, -1,
+     (int epoll, struct epoll_event *events, int most, int timeout_ms, const sigset_t *mask),
+     (epoll, events, most, timeout_ms, mask))
 WRAP(int, epoll_wait, -1, (int epoll, struct epoll_event *events, int most, int timeout_ms),
      (epoll, events, most, timeout_ms))
 WRAP(int, eventfd, -1, (unsigned initial, int flags), (initial, flags))

@@ -6,14 +6,15 @@
 #include <stdint.h>
 
 /* memory: malloc, calloc, realloc and what stands on them. */
-#define FOR_EACH_FUNCTION(DO)                                                               \
-    DO(none) DO(memory)                                                                     \
-    DO(accept4) DO(bind) DO(clock_gettime) DO(dup2) DO(epoll_create1) DO(epoll_ctl)         \
-    DO(epoll_wait) DO(eventfd) DO(fcntl) DO(fdopen) DO(getpeername) DO(getrlimit)           \
-    DO(getsockname) DO(ioctl) DO(listen) DO(mmap) DO(mprotect) DO(open) DO(pipe2) DO(poll)  \
-    DO(ppoll) DO(pthread_attr_init) DO(pthread_attr_setstack) DO(pthread_attr_setstacksize) \
-    DO(pthread_create) DO(pthread_sigmask) DO(recv) DO(send) DO(sendmsg) DO(setrlimit)      \
-    DO(setsockopt) DO(shutdown) DO(sigaction) DO(sigwaitinfo) DO(socket) DO(splice) DO(write)
+#define FOR_EACH_FUNCTION(DO)                                                           \
+    DO(none) DO(memory)                                                                 \
+    DO(accept4) DO(bind) DO(clock_gettime) DO(dup2) DO(epoll_create1) DO(epoll_ctl)     \
+    DO(epoll_pwait) DO(epoll_wait) DO(eventfd) DO(fcntl) DO(fdopen) DO(getpeername)     \
+    DO(getrlimit) DO(getsockname) DO(ioctl) DO(listen) DO(mmap) DO(mprotect) DO(open)   \
+    DO(pipe2) DO(poll) DO(ppoll) DO(pthread_attr_init) DO(pthread_attr_setstack)        \
+    DO(pthread_attr_setstacksize) DO(pthread_create) DO(pthread_sigmask) DO(recv)       \
+    DO(send) DO(sendmsg) DO(setrlimit) DO(setsockopt) DO(shutdown) DO(sigaction)        \
+    DO(sigwaitinfo) DO(socket) DO(splice) DO(write)
 
 enum function {
 #define ENUMERATOR(name) F_##name,
