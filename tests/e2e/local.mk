@@ -1,26 +1,27 @@
 # End to end: the real programs and real clients. A file a subject, each also
 # run by hand: TRISTERO_TUNNELD=build/tristero-tunneld tests/e2e/test_trip.py
+# In each list those that take a minute come first, or they would end last, and alone.
 e2e_tests = \
+	tests/e2e/test_limits.py \
+	tests/e2e/test_service.py \
+	tests/e2e/test_users.py \
+	tests/e2e/test_frozen.py \
+	tests/e2e/test_vanished.py \
+	tests/e2e/test_life.py \
 	tests/e2e/test_bad_input.py \
 	tests/e2e/test_command.py \
 	tests/e2e/test_completions.py \
 	tests/e2e/test_confinement.py \
 	tests/e2e/test_daemon.py \
 	tests/e2e/test_exhaustion.py \
-	tests/e2e/test_frozen.py \
 	tests/e2e/test_hidden.py \
-	tests/e2e/test_life.py \
-	tests/e2e/test_limits.py \
 	tests/e2e/test_load.py \
 	tests/e2e/test_relaying.py \
 	tests/e2e/test_reload.py \
 	tests/e2e/test_rpc.py \
-	tests/e2e/test_service.py \
 	tests/e2e/test_serving.py \
 	tests/e2e/test_signals.py \
 	tests/e2e/test_trip.py \
-	tests/e2e/test_users.py \
-	tests/e2e/test_vanished.py \
 	tests/e2e/test_webmux.py \
 	tests/e2e/test_webmux_flow.py \
 	tests/e2e/test_webmux_hostile.py \
@@ -35,6 +36,11 @@ fault_tests = \
 # Of the ssh backend, and of expose, which may go by it. Each skips what it finds no
 # ssh client for.
 ssh_tests = \
+	tests/e2e/test_ssh_hostile.py \
+	tests/e2e/test_ssh_life.py \
+	tests/e2e/test_ssh_slow.py \
+	tests/e2e/test_ssh.py \
+	tests/e2e/test_ssh_refused.py \
 	tests/e2e/test_expose.py \
 	tests/e2e/test_expose_browser.py \
 	tests/e2e/test_expose_clients.py \
@@ -43,20 +49,15 @@ ssh_tests = \
 	tests/e2e/test_expose_postgres.py \
 	tests/e2e/test_expose_ssh.py \
 	tests/e2e/test_expose_view.py \
-	tests/e2e/test_expose_webmux.py \
-	tests/e2e/test_ssh.py \
-	tests/e2e/test_ssh_hostile.py \
-	tests/e2e/test_ssh_life.py \
-	tests/e2e/test_ssh_refused.py \
-	tests/e2e/test_ssh_slow.py
+	tests/e2e/test_expose_webmux.py
 ssh_fault_tests = \
 	tests/e2e/test_ssh_exchange.py \
 	tests/e2e/test_ssh_faults.py
 if WITH_SSH
-TESTS += $(ssh_tests)
 fault_tests += $(ssh_fault_tests)
+TESTS += $(ssh_tests)
 endif
-TESTS += $(e2e_tests) $(fault_tests)
+TESTS += $(fault_tests) $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) $(fault_tests) $(ssh_tests) $(ssh_fault_tests) tests/e2e/browser.py \
 	tests/e2e/confined.py tests/e2e/faults.py tests/e2e/expose_harness.py tests/e2e/harness.py tests/e2e/pattern.py \
 	tests/e2e/peer.py tests/e2e/ssh_forger.py tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py \
