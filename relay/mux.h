@@ -130,6 +130,7 @@ struct mux_stream {
     bool is_connecting;
     bool can_read, can_write;           /* as far as is known */
     bool hung_up, broke;                /* epoll has said so of the socket */
+    bool was_urgent;                    /* the same: reading stops short at such bytes */
     bool is_ready;                      /* in the list */
     bool is_confirmed;                  /* by the end that did not open it */
     bool socket_ended;                  /* all that it gave is in frames, and its end too */

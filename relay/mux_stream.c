@@ -253,6 +253,7 @@ static void ready(struct mux_source *source, uint32_t events)
     if (stream->socket < 0 || stream->is_connecting)
         return;
     stream->hung_up |= (events & (EPOLLRDHUP | EPOLLHUP)) != 0;
+    stream->was_urgent |= (events & EPOLLPRI) != 0;
     stream->broke |= (events & EPOLLERR) != 0;
     stream->can_read |= (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
     stream->can_write |= (events & EPOLLOUT) != 0 && !stream->broke;
@@ -304,7 +305,8 @@ size_t mux_stream_fill(struct mux_stream *stream, uint8_t *room, size_t room_byt
     count = mux_allowed(mux_of(stream), count);
     received = recv(stream->socket, room + WEBMUX_SHORT_BYTES, count, 0);
     if (received > 0) {
-        stream->can_read = (size_t)received == count || stream->hung_up || stream->broke;
+        stream->can_read = (size_t)received == count || stream->hung_up || stream->broke ||
+                           stream->was_urgent;
         used = make_frame(stream, room, (size_t)received);
     } else {
         take_failure(stream, received);
@@ -320,7 +322,8 @@ static int adopt(struct mux_stream *stream, int socket)
     struct mux *mux = mux_of(stream);
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
-    int err = mux_watch(mux, socket, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, &stream->source);
+    int err = mux_watch(mux, socket, EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                        &stream->source);
 
     if (err) {
         socket_reset(socket);

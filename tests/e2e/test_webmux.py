@@ -3,6 +3,7 @@
 
 import signal
 import socket
+import time
 
 import harness
 from harness import (address_of, connect, fault_of, in_thread, receive_exactly, receive_until_end,
@@ -43,6 +44,16 @@ class Bytes(WebmuxCase):
         self.assertEqual(stream.receive_exactly(13), b"to the server")
         stream.send(b"to the client")
         self.assertEqual(receive_exactly(client, 13), b"to the client")
+
+    def test_urgent_data_hold_nothing_up(self):
+        tunnel = self.open_webmux()
+        client = tunnel.connect()           # no server is there yet: all of it waits in the socket
+        client.sendall(b"before")
+        client.send(b"!", socket.MSG_OOB)
+        client.sendall(b"after")
+        time.sleep(0.1)
+        carrier = tunnel.carrier()
+        self.assertEqual(carrier.accept().receive_exactly(11), b"beforeafter")
 
     def test_a_server_may_speak_first(self):
         tunnel = self.open_webmux()
