@@ -114,15 +114,36 @@ static struct mux_stream *fullest_stream(const struct mux *mux)
     return fullest;
 }
 
-static void move_all(struct mux *mux)
+/* The next time others come first, or its other direction does: one that has bytes all
+ * the time would leave them nothing. */
+static void note_used_up(struct mux *mux, struct mux_carrier *carrier)
 {
+    carrier->writes_first = !carrier->writes_first;
+    TAILQ_REMOVE(&mux->carriers, carrier, entry);
+    TAILQ_INSERT_TAIL(&mux->carriers, carrier, entry);
+}
+
+static void move_carriers(struct mux *mux)
+{
+    struct mux_carrier *used_up = NULL;     /* what the rate allowed */
     struct mux_carrier *carrier, *next;
 
-    mux->has_more = false;
     for (carrier = TAILQ_FIRST(&mux->carriers); carrier; carrier = next) {
+        bool was_allowed = mux_allowed(mux, 1);
+
         next = TAILQ_NEXT(carrier, entry);
         mux_carrier_move(carrier);
+        if (was_allowed && !mux_allowed(mux, 1) && !carrier->failure)
+            used_up = carrier;
     }
+    if (used_up)
+        note_used_up(mux, used_up);
+}
+
+static void move_all(struct mux *mux)
+{
+    mux->has_more = false;
+    move_carriers(mux);
     while (mux->waiting > mux->limits.waiting_bytes) {
         mux_stream_break(fullest_stream(mux), "too much waits for slow readers");
         mux->has_more = true;

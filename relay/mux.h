@@ -98,6 +98,7 @@ struct mux_carrier {
     int socket;
     bool can_read, can_write;           /* as far as is known */
     bool hung_up;                       /* epoll has said that the other end sends no more */
+    bool writes_first;                  /* of what the rate allows */
     const char *failure;                /* why it is over, or NULL */
     char *out;                          /* what is to be written, from the pool, or NULL */
     size_t out_start, out_count;

@@ -216,17 +216,26 @@ static bool has_something_to_write(const struct mux_carrier *carrier)
            (!TAILQ_EMPTY(&carrier->ready) && mux_allowed(carrier->mux, 1));
 }
 
-void mux_carrier_move(struct mux_carrier *carrier)
+static void write_frames(struct mux_carrier *carrier)
 {
-    struct mux *mux = carrier->mux;
-
-    if (carrier->can_read)
-        read_frames(carrier);
     for (int i = 0; i < WRITES_A_TURN && !carrier->failure && drain(carrier); i++) {
         if (!has_something_to_write(carrier))
             break;
         fill(carrier);
     }
+}
+
+void mux_carrier_move(struct mux_carrier *carrier)
+{
+    struct mux *mux = carrier->mux;
+    bool writes_first = carrier->writes_first;
+
+    if (writes_first)
+        write_frames(carrier);
+    if (carrier->can_read && !carrier->failure)
+        read_frames(carrier);
+    if (!writes_first)
+        write_frames(carrier);
     if (carrier->failure)
         return;
     mux->has_more |= carrier->can_read && mux_allowed(mux, 1);

@@ -175,6 +175,26 @@ class Limits(OwnDaemon):
             client.close()
         daemon.stop()
 
+    def test_within_a_rate_those_who_send_all_the_time_starve_nobody(self):
+        daemon, tunnel = self.open_with("--drain", "0", "--reserve", "0", "--rate", "200000")
+        carriers = [self.carrier(tunnel) for _ in range(2)]
+        clients = [self.connect(tunnel) for _ in range(2)]
+        streams = [carrier.accept() for carrier in carriers]
+        streams[0].send(bytes(1 << 20), and_wait=False)
+        receiver = in_thread(receive_exactly, clients[0], 1 << 20)
+        began = time.monotonic()
+        for _ in range(5):
+            for client, stream in zip(clients, streams):
+                client.sendall(b"?")
+                stream.receive_exactly(1)
+            streams[1].send(b"!")
+            receive_exactly(clients[1], 1)
+        self.assertLess(time.monotonic() - began, 3)
+        receiver.result()
+        for carrier in carriers:
+            carrier.close()
+        daemon.stop()
+
     def test_idle_streams_end_and_others_go_on(self):
         daemon, tunnel = self.open_with("--drain", "0", "--reserve", "0", "--idle-timeout", "2")
         carrier = self.carrier(tunnel)
