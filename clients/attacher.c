@@ -14,7 +14,10 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-enum { BACKOFF_FIRST_MS = 1000, BACKOFF_LAST_MS = 30000 };
+enum {
+    BACKOFF_FIRST_MS = 1000, BACKOFF_LAST_MS = 30000,
+    TURNED_AWAY_MAX = 4                 /* then the tunnel is given up */
+};
 
 struct attacher {
     struct tristero_proxy *proxy;
@@ -23,6 +26,8 @@ struct attacher {
     char *server_uri;                   /* the attempt's, while one is under way */
     int64_t backoff_ms;
     int64_t next_ms;                    /* no attempt before that */
+    unsigned turned_away;               /* how often by now */
+    bool gives_up;                      /* the attempt's: the tunnel, for another */
 
     bool has_thread;                    /* an attempt is under way, or is to be taken */
     pthread_t thread;
@@ -95,17 +100,28 @@ static bool is_gone(struct attacher *attacher)
     return false;
 }
 
+static enum tristero_status attach_anew(struct attacher *attacher)
+{
+    struct attached *attached = &attacher->attached;
+    enum tristero_status status = attacher_open(attacher, &attached->client_uri,
+                                                &attacher->error);
+
+    return status ? status : attacher_attach(attacher, &attached->socket, &attacher->error);
+}
+
+/* Without another tunnel, the one that there was may still become right again. */
 static enum tristero_status attempt(struct attacher *attacher)
 {
     struct attached *attached = &attacher->attached;
-    enum tristero_status status = attacher_attach(attacher, &attached->socket, &attacher->error);
+    enum tristero_status status;
 
-    if (!status || !is_gone(attacher))
-        return status;
-    status = attacher_open(attacher, &attached->client_uri, &attacher->error);
-    if (!status)
-        status = attacher_attach(attacher, &attached->socket, &attacher->error);
-    return status;
+    if (attacher->gives_up) {
+        status = attach_anew(attacher);
+        if (!status || attached->client_uri)
+            return status;
+    }
+    status = attacher_attach(attacher, &attached->socket, &attacher->error);
+    return status && is_gone(attacher) ? attach_anew(attacher) : status;
 }
 
 static void *attempt_thread(void *argument)
@@ -136,6 +152,7 @@ void attacher_start(struct attacher *attacher, int64_t now_ms)
     if (attacher->has_thread || now_ms < attacher->next_ms)
         return;
     attacher->attached = (struct attached){ .socket = -1 };
+    attacher->gives_up = attacher->turned_away >= TURNED_AWAY_MAX;
     atomic_store(&attacher->is_over, false);
     if (start_thread(attacher))
         attacher_failed(attacher);
@@ -153,9 +170,10 @@ enum attacher_result attacher_take(struct attacher *attacher, struct attached *a
     attacher->has_thread = false;
     *attached = attacher->attached;
     *error = attacher->error;
+    if (attached->client_uri)
+        attacher->turned_away = 0;
     if (attacher->status)
         return ATTACHER_FAILED;
-    attacher->backoff_ms = BACKOFF_FIRST_MS;
     attacher->next_ms = clock_ms() + BACKOFF_FIRST_MS;      /* if it is lost at once */
     return ATTACHER_ATTACHED;
 }
@@ -178,6 +196,18 @@ int attacher_failed(struct attacher *attacher)
                                                                       : BACKOFF_LAST_MS;
     attacher->next_ms = clock_ms() + wait_ms;
     return (int)wait_ms;
+}
+
+void attacher_was_heard(struct attacher *attacher)
+{
+    attacher->backoff_ms = BACKOFF_FIRST_MS;
+    attacher->turned_away = 0;
+}
+
+void attacher_turned_away(struct attacher *attacher, bool has_no_other)
+{
+    attacher->turned_away += has_no_other;
+    attacher_failed(attacher);
 }
 
 int64_t attacher_next_ms(const struct attacher *attacher)

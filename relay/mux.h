@@ -97,6 +97,7 @@ struct mux_carrier {
     unsigned long number;               /* its name */
     int socket;
     bool can_read, can_write;           /* as far as is known */
+    bool was_heard;                     /* anything has come */
     bool hung_up;                       /* epoll has said that the other end sends no more */
     bool writes_first;                  /* of what the rate allows */
     const char *failure;                /* why it is over, or NULL */

@@ -147,6 +147,7 @@ static void read_frames(struct mux_carrier *carrier)
     if (received > 0) {
         mux_use_up(carrier->mux, (size_t)received);
         carrier->can_read = (size_t)received == room || carrier->hung_up;
+        carrier->was_heard = true;
         carrier->asked_ms = 0;
         take_frames(carrier, (const uint8_t *)buffer, (size_t)received);
     } else if (received == 0) {

@@ -302,6 +302,48 @@ class ComingBack(ServingCase):
         self.assert_echoes(server)
         self.stop(server)
 
+    def fake_proxy(self, *ports):
+        """Its tunnels have those server ports, one after another, and are all known."""
+        proxy = xmlrpc.server.SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False)
+        uris = [f"webmux://127.0.0.1:{port}" for port in ports]
+        opened = []
+
+        def open_tunnel(*backend):
+            opened.append(uris[min(len(opened), len(uris) - 1)])
+            return opened[-1]
+
+        proxy.register_function(open_tunnel, "Tunnel.openTunnel")
+        proxy.register_function(lambda uri: f"tcp://127.0.0.1:{address_of(uri)[1] + 1}",
+                                "Tunnel.getTunnelAddress")
+        in_thread(proxy.serve_forever)
+        self.addCleanup(proxy.server_close)
+        self.addCleanup(proxy.shutdown)
+        return f"http://127.0.0.1:{proxy.server_address[1]}/RPC2", opened
+
+    def turn_away(self, listener):
+        """All that come, without a word."""
+        def accept():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                reset(connection)
+
+        self.addCleanup(listener.close)
+        in_thread(accept)
+
+    def test_one_who_is_turned_away_again_and_again_opens_another_tunnel(self):
+        once, then = listen(), listen()
+        self.addCleanup(then.close)
+        url, opened = self.fake_proxy(*(each.getsockname()[1] for each in (once, then)))
+        self.turn_away(once)
+        server = self.start_server(url)
+        self.accept(then)
+        server.wait_for("moved")
+        self.assertEqual(len(opened), 2)
+        self.assertGreater(len([line for line in server.seen if line.startswith("lost")]), 2)
+
     def test_it_stops_while_it_tries(self):
         daemon = self.start_daemon("--drain", "0")
         server = self.start_server(daemon.url)
