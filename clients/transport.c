@@ -41,13 +41,33 @@ static size_t receive(char *bytes, size_t size, size_t count, void *context)
     return count;
 }
 
-static const char *reason(CURLcode code, const char *details)
+/* Where the URL of a proxy goes on after the name and password, if it has any; before
+ * them is its scheme, which is so long. */
+static const char *after_login(const char *url, int *scheme_length)
 {
+    size_t letters = strcspn(url, ":/@'");
+    const char *end = strrchr(url, '@');
+
+    *scheme_length = strncmp(url + letters, "://", 3) == 0 ? (int)letters + 3 : 0;
+    return end ? end + 1 : url + *scheme_length;
+}
+
+/* libcurl quotes the whole URL of a proxy that it can't use. */
+static const char *reason(CURLcode code, char *details)
+{
+    char *quoted = strchr(details, '\'');
+    int scheme_length;
+    const char *rest;
+
+    if (quoted++) {
+        rest = after_login(quoted, &scheme_length);
+        memmove(quoted + scheme_length, rest, strlen(rest) + 1);
+    }
     return *details ? details : curl_easy_strerror(code);
 }
 
 static enum tristero_status post_failed(const struct tristero_proxy *proxy, CURLcode code,
-                                        const struct receiving *receiving, const char *details,
+                                        const struct receiving *receiving, char *details,
                                         struct tristero_error *error)
 {
     if (code == CURLE_OPERATION_TIMEDOUT)
@@ -162,7 +182,7 @@ static const char *proxy_of_environment(void)
     return NULL;
 }
 
-static enum tristero_status connect_failed(CURL *curl, CURLcode code, const char *details,
+static enum tristero_status connect_failed(CURL *curl, CURLcode code, char *details,
                                            const char *what, struct tristero_error *error)
 {
     long err = 0;
@@ -219,9 +239,13 @@ enum tristero_status transport_connect(const struct tristero_proxy *proxy, const
     if (!curl)
         return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
     if (by_way_of && strncasecmp(by_way_of, "https:", 6) == 0) {
+        int scheme_length;
+        const char *rest = after_login(by_way_of, &scheme_length);
+
         curl_easy_cleanup(curl);
-        return error_set(error, TRISTERO_INVALID, "can't attach to %s by way of %.100s: expected a "
-                         "proxy by http, socks4a, socks5 or socks5h", what, by_way_of);
+        return error_set(error, TRISTERO_INVALID, "can't attach to %s by way of %.*s%.100s: expected "
+                         "a proxy by http, socks4a, socks5 or socks5h", what, scheme_length,
+                         by_way_of, rest);
     }
     snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u/" : "http://%s:%u/", host, port);
     SET(curl, CURLOPT_URL, url);

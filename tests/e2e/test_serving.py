@@ -454,6 +454,18 @@ class ByWayOf(ServingCase):
         self.assertEqual(len(calls.asked), 2)
         self.assertEqual(carriers.asked, [f"CONNECT {self.NAME}:{port - 1}"])
 
+    def test_passwords_of_proxies_are_not_told(self):
+        daemon = self.start_daemon("--drain", "0")
+        for proxy in ("https://joe:secret@127.0.0.1:1", "gopher://joe:secret@127.0.0.1:1",
+                      "http://joe:secret@127.0.0.1:1", "http://joe:secret@[::1", "joe:secret@ x",
+                      "http://joe:sec@secret@127.0.0.1:1", "socks5h://joe:secret@127.0.0.1:1"):
+            for name in ("http_proxy", "https_proxy"):
+                result = harness.run([SERVE, daemon.url, "1", "echo"],
+                                     env={**NO_PROXIES, name: proxy})
+                with self.subTest(proxy=proxy, name=name):
+                    self.assertRegex(result.stdout, "^error ")
+                    self.assertNotIn("sec", result.stdout.replace("secon", ""))
+
     def test_a_socks_proxy_resolves_the_names(self):
         proxy = SocksProxy()
         rpc_port, port = self.serve({"ALL_PROXY": f"socks5h://{proxy.address}"}, proxy)
