@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,8 +44,9 @@ static int make_ordinary(int socket)
 enum tristero_status tristero_attach(struct tristero_proxy *proxy, const char *server_uri,
                                      int *connection, struct tristero_error *error)
 {
+    const char *scheme = strncasecmp(server_uri, "ssh:", 4) == 0 ? "ssh" : "tcp";
     int socket = -1;
-    enum tristero_status status = connect_tunnel(proxy, server_uri, "tcp", &socket, error);
+    enum tristero_status status = connect_tunnel(proxy, server_uri, scheme, &socket, error);
     int err;
 
     if (status)

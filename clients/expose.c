@@ -229,6 +229,8 @@ int expose_command(struct tristero_proxy *none, const struct arguments *argument
     if (!status)
         status = (arguments->config ? exposures_of_file : exposures_of_arguments)(
             arguments, &exposures, &count);
+    for (unsigned i = 0; i < count; i++)
+        exposures[i].timeout_s = arguments->timeout_s;
     if (!status)
         status = start_targets(exposures, count);
     if (!status && report_init(&report, form_of(arguments)) < 0) {

@@ -231,15 +231,22 @@ static bool run_ssh(struct carrier *carrier)
 {
     char goal[PATH_MAX], known_hosts[PATH_MAX];
     struct ssh_child child;
+    struct tristero_error error;
     bool stopped = false;
+    int connection;
     int err;
 
+    carrier->is_attached = false;
+    if (tristero_attach(carrier->exposure->proxy, carrier->server_uri, &connection, &error)) {
+        snprintf(carrier->why, sizeof carrier->why, "%s", error.text);
+        return false;
+    }
     format_goal(carrier, goal);
     path_in(carrier, "known_hosts", known_hosts);
     snprintf(carrier->why, sizeof carrier->why, "ssh ended without a word");
-    carrier->is_attached = false;
-    err = ssh_child_start(&child, carrier->server_uri, goal, known_hosts,
+    err = ssh_child_start(&child, connection, carrier->server_uri, goal, known_hosts,
                           carrier->exposure->timeout_s);
+    close(connection);
     if (err) {
         snprintf(carrier->why, sizeof carrier->why, "can't start ssh: %s", strerrordesc_np(-err));
         return false;

@@ -36,7 +36,7 @@ struct exposure {
     const struct backend *backend;
     bool once, server_first;
     unsigned tunnels, connections;      /* 0: as the backend likes it */
-    int timeout_s;
+    int timeout_s;                      /* for the proxy, as --timeout */
     struct tristero_proxy *proxy;       /* the exposure's, until it is freed */
 
     /* From its start on. */

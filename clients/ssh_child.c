@@ -14,18 +14,17 @@
 enum { GOAL_BYTES = 4200 };
 
 /* In the child: nothing but what may be called after fork. Writes errno to failed. */
-static void become_ssh(char *const arguments[], int errors, int failed, pid_t parent)
+static void become_ssh(char *const arguments[], int connection, int errors, int failed, pid_t parent)
 {
     struct sigaction usual = { .sa_handler = SIG_DFL };
-    int nothing = open("/dev/null", O_RDWR);
     sigset_t none;
     int err;
 
     sigemptyset(&none);
     sigaction(SIGPIPE, &usual, NULL);
     setsid();                           /* Ctrl-C is for the parent, which ends it */
-    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == parent && nothing >= 0 &&
-        dup2(nothing, STDIN_FILENO) >= 0 && dup2(nothing, STDOUT_FILENO) >= 0 &&
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == parent &&
+        dup2(connection, STDIN_FILENO) >= 0 && dup2(connection, STDOUT_FILENO) >= 0 &&
         dup2(errors, STDERR_FILENO) >= 0 && !sigprocmask(SIG_SETMASK, &none, NULL))
         execvp(arguments[0], arguments);
     err = errno;
@@ -35,7 +34,7 @@ static void become_ssh(char *const arguments[], int errors, int failed, pid_t pa
 }
 
 /* Forks. 0 or the negative errno of what failed there. */
-static int spawn(struct ssh_child *child, char *const arguments[])
+static int spawn(struct ssh_child *child, char *const arguments[], int connection)
 {
     pid_t parent = getpid();
     int errors[2] = { -1, -1 }, failed[2] = { -1, -1 };
@@ -48,7 +47,7 @@ static int spawn(struct ssh_child *child, char *const arguments[])
     if (!err) {
         child->pid = fork();
         if (child->pid == 0)
-            become_ssh(arguments, errors[1], failed[1], parent);
+            become_ssh(arguments, connection, errors[1], failed[1], parent);
         if (child->pid < 0)
             err = errno;
     }
@@ -66,7 +65,7 @@ static int spawn(struct ssh_child *child, char *const arguments[])
     return -err;
 }
 
-int ssh_child_start(struct ssh_child *child, const char *uri, const char *goal,
+int ssh_child_start(struct ssh_child *child, int connection, const char *uri, const char *goal,
                     const char *known_hosts, int timeout_s)
 {
     char forward[GOAL_BYTES], file[GOAL_BYTES], timeout[48];
@@ -78,6 +77,7 @@ int ssh_child_start(struct ssh_child *child, const char *uri, const char *goal,
         "-o", "StrictHostKeyChecking=yes", "-o", "UpdateHostKeys=no", "-o", "CheckHostIP=no",
         "-o", host, "-o", "GlobalKnownHostsFile=/dev/null",
         "-o", "IdentityFile=none", "-o", "IdentityAgent=none",      /* the token is enough */
+        "-o", "ProxyCommand=-",         /* it has the connection, as standard input and output */
         "-o", file, "-o", timeout, "-R", forward, uri, NULL
     };
 
@@ -85,7 +85,7 @@ int ssh_child_start(struct ssh_child *child, const char *uri, const char *goal,
     snprintf(forward, sizeof forward, "0:%s", goal);
     snprintf(file, sizeof file, "UserKnownHostsFile=\"%s\"", known_hosts);
     snprintf(timeout, sizeof timeout, "ConnectTimeout=%d", timeout_s);
-    return spawn(child, (char *const *)arguments);
+    return spawn(child, (char *const *)arguments, connection);
 }
 
 bool ssh_child_hear(struct ssh_child *child, void (*take)(void *argument, const char *line),

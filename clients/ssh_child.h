@@ -17,9 +17,10 @@ struct ssh_child {
     size_t length;
 };
 
-/* uri is that of the proxy, goal what clients are connected to, as in -R 0:GOAL. The
+/* connection leads to the proxy already, and stays the caller's: so ssh goes the way that
+ * the calls go. uri is that of the proxy, goal what clients are connected to, as in -R 0:GOAL. The
  * user's own configuration of ssh is not read. 0 or a negative errno. */
-int ssh_child_start(struct ssh_child *child, const char *uri, const char *goal,
+int ssh_child_start(struct ssh_child *child, int connection, const char *uri, const char *goal,
                     const char *known_hosts, int timeout_s);
 
 /* After poll: gives each line that has come whole to take, in printable ASCII. False when

@@ -80,7 +80,8 @@ enum tristero_status tristero_host_key(struct tristero_proxy *proxy, char **line
 /* Attaches to a tcp tunnel: *connection gets a connected socket in blocking
  * mode, closed on exec, the caller's to close. The bytes of the tunnel's client
  * come over it, once there is one, which may take any time: the socket has TCP
- * keepalive, so that reading fails when the proxy is gone. */
+ * keepalive, so that reading fails when the proxy is gone. Of an ssh tunnel, *connection
+ * leads to the proxy's ssh server, for an ssh client that takes a connection as it is. */
 enum tristero_status tristero_attach(struct tristero_proxy *proxy, const char *server_uri,
                                      int *connection, struct tristero_error *error);
 

@@ -45,6 +45,7 @@ ssh_tests = \
 	tests/e2e/test_expose_browser.py \
 	tests/e2e/test_expose_clients.py \
 	tests/e2e/test_expose_config.py \
+	tests/e2e/test_expose_detour.py \
 	tests/e2e/test_expose_dir.py \
 	tests/e2e/test_expose_postgres.py \
 	tests/e2e/test_expose_ssh.py \

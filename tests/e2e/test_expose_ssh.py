@@ -76,18 +76,6 @@ class Carrying(ExposeCase):
         program.process.wait()
         wait_until(lambda: not os.path.exists(f"/proc/{child}"), "ssh has ended")
 
-    def test_only_the_proxy_s_own_key_is_taken(self):
-        """Whoever sits where ssh goes has another key than XML-RPC tells."""
-        with SshDaemon() as other:
-            wrapper = os.path.join(self.temporary_folder(), "ssh")
-            with open(wrapper, "w", encoding="ascii") as file:
-                file.write(f'#!/bin/sh\nexec {SSH} -p {other.ssh_port} "$@"\n')
-            os.chmod(wrapper, 0o755)
-            done = run([TUNNEL, "--proxy", self.daemon.url, "expose", str(self.web()), "--backend",
-                        "ssh"], env={"PATH": os.path.dirname(wrapper)})
-        self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertIn("Host key verification failed", done.stderr)
-
     def test_a_machine_without_ssh_is_told(self):
         done = run([TUNNEL, "--proxy", self.daemon.url, "expose", str(self.web()), "--backend", "ssh"],
                    env={"PATH": self.temporary_folder()})

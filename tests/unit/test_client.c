@@ -432,9 +432,9 @@ static void attach_says_where_it_could_not_connect(void)
     tristero_proxy_free(proxy);
 }
 
-static void attach_takes_tcp_uris_only(void)
+static void attach_takes_uris_of_bare_connections_only(void)
 {
-    static const char *const uris[] = { "", "nonsense", "tcp://127.0.0.1", "ssh://127.0.0.1:22" };
+    static const char *const uris[] = { "", "nonsense", "tcp://127.0.0.1", "webmux://127.0.0.1:22" };
     struct tristero_proxy *proxy = proxy_at("http://127.0.0.1:1/", CALL_TIMEOUT_MS);
 
     for (size_t i = 0; i < sizeof uris / sizeof uris[0]; i++) {
@@ -471,7 +471,7 @@ int main(void)
         TEST(threads_share_one_proxy_and_leave_nothing),
         TEST(attach_gives_an_ordinary_blocking_socket),
         TEST(attach_says_where_it_could_not_connect),
-        TEST(attach_takes_tcp_uris_only),
+        TEST(attach_takes_uris_of_bare_connections_only),
         CU_TEST_INFO_NULL,
     };
 
