@@ -25,15 +25,25 @@ struct watcher {
     bool is_over;
 };
 
+/* A signal that is blocked comes even if nohup, or a shell that has started the command in
+ * the background, has had it ignored. */
+static void add_unless_ignored(sigset_t *signals, int signal)
+{
+    struct sigaction action;
+
+    if (sigaction(signal, NULL, &action) < 0 || action.sa_handler != SIG_IGN)
+        sigaddset(signals, signal);
+}
+
 int watch_block_signals(bool live)
 {
     sigset_t signals;
     int fd;
 
     sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGHUP);
+    add_unless_ignored(&signals, SIGINT);
+    add_unless_ignored(&signals, SIGTERM);
+    add_unless_ignored(&signals, SIGHUP);
     if (live) {
         sigaddset(&signals, SIGTSTP);
         sigaddset(&signals, SIGCONT);

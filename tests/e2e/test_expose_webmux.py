@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import signal
+import socket
+import subprocess
 import time
 
 import harness
@@ -119,6 +121,44 @@ class Serving(ExposeCase):
             done = run([TUNNEL, "--proxy", self.daemon.url, "expose", "80", *options])
             self.assertEqual((done.returncode, done.stdout), (2, ""))
             self.assertIn("--" + options[-2].lstrip("-") if len(options) > 1 else options[0], done.stderr)
+
+
+def _own_names(hosts, *command):
+    """The command where the file tells the names of hosts."""
+    return ["unshare", "-rm", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh", *command]
+
+
+class Names(ExposeCase):
+    def test_a_service_is_found_at_whichever_address_of_its_name_it_comes_up(self):
+        hosts = os.path.join(self.temporary_folder(), "hosts")
+        with open(hosts, "w", encoding="ascii") as file:
+            file.write("127.0.0.1 localhost\n127.0.0.2 localhost\n")
+        if run(_own_names(hosts, "true")).returncode:
+            self.skipTest("names can't be changed here")
+        port = self.closed_port()
+        program = self.start_program(_own_names(hosts, TUNNEL, "--proxy", self.daemon.url, "expose",
+                                                f"localhost:{port}"))
+        _, address = address_of_url(program.line())
+        self.assertEqual(visit_until_reset(address), b"")
+        self.assertIn("can't reach the service", program.errors())
+        for host in ("127.0.0.2", "127.0.0.1"):
+            with socket.create_server((host, port)) as service:
+                client = connect(address)
+                with service.accept()[0] as connection:
+                    connection.sendall(b"here")
+                    self.assertEqual(receive_exactly(client, 4), b"here")
+                client.close()
+
+
+class IgnoredSignals(ExposeCase):
+    def test_nohup_outlives_the_terminal(self):
+        program = self.start_program(["nohup", TUNNEL, "--proxy", self.daemon.url, "expose",
+                                      str(self.web())])
+        _, address = address_of_url(program.line())
+        program.signal(signal.SIGHUP)
+        self.assertEqual(fetch(address), b"hello from behind /")
+        with self.assertRaises(subprocess.TimeoutExpired):
+            program.process.wait(1)
 
 
 if __name__ == "__main__":
