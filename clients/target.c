@@ -133,6 +133,17 @@ static int connect_address(const struct target *target, unsigned which, bool *co
     return err;
 }
 
+/* What is known of a connection without waiting: of this machine, all. 0 or a negative errno. */
+static int known_error(int connection)
+{
+    socklen_t length = sizeof(int);
+    int err = 0;
+
+    if (getsockopt(connection, SOL_SOCKET, SO_ERROR, &err, &length) < 0)
+        err = errno;
+    return -err;
+}
+
 int target_connect(const struct target *target)
 {
     bool connecting;
@@ -140,8 +151,14 @@ int target_connect(const struct target *target)
 
     if (target->kind == TARGET_FOLDER)
         return connect_folder(target);
-    for (unsigned i = 0; i < target->count && result < 0; i++)
-        result = connect_address(target, i, &connecting);
+    for (unsigned i = 0; i < target->count && result < 0; i++) {
+        int connection = connect_address(target, i, &connecting);
+        int err = connection < 0 ? connection : known_error(connection);
+
+        if (err && connection >= 0)
+            close(connection);
+        result = err ? err : connection;
+    }
     return result;
 }
 
@@ -150,14 +167,10 @@ static int wait_connected(int connection, int64_t deadline_ms)
 {
     struct pollfd polled = { .fd = connection, .events = POLLOUT };
     int ready = waker_poll(NULL, &polled, 1, deadline_ms);
-    socklen_t length = sizeof(int);
-    int err = 0;
 
     if (ready <= 0)
         return ready ? ready : -ETIMEDOUT;
-    if (getsockopt(connection, SOL_SOCKET, SO_ERROR, &err, &length) < 0)
-        err = errno;
-    return -err;
+    return known_error(connection);
 }
 
 int target_connect_in_time(const struct target *target, int timeout_ms, unsigned *which)
