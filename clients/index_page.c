@@ -27,9 +27,13 @@ struct entry {
     time_t changed;
 };
 
+/* A page is made at once, while others wait, and is kept until its client has read it. */
+enum { ENTRIES_MAX = 10000 };
+
 struct listing {
     struct entry *entries;
     size_t count, room;
+    bool is_cut;                        /* there are more */
 };
 
 void path_write_encoded(FILE *stream, const char *path)
@@ -108,16 +112,19 @@ static int list(int folder, const char *path, DIR *stream, struct listing *listi
     int err = 0;
 
     /* cppcheck-suppress readdirCalled ; the stream is this call's alone */
-    while (!err && (errno = 0, found = readdir(stream))) {
+    while (!err && !listing->is_cut && (errno = 0, found = readdir(stream))) {
         char inside[PATH_MAX];
         struct stat about;
         int length = snprintf(inside, sizeof inside, "%s%s", path, found->d_name);
 
-        if (*found->d_name != '.' && length < (int)sizeof inside &&
-            !folder_look(folder, inside, &about))
+        if (*found->d_name == '.' || length >= (int)sizeof inside ||
+            folder_look(folder, inside, &about))
+            continue;
+        listing->is_cut = listing->count == ENTRIES_MAX;
+        if (!listing->is_cut)
             err = add(listing, found->d_name, &about);
     }
-    if (!err)
+    if (!err && !listing->is_cut)
         err = -errno;
     if (!err && listing->count)
         qsort(listing->entries, listing->count, sizeof *listing->entries, compare);
@@ -159,7 +166,10 @@ static int write_page(const char *path, const struct listing *listing, char **pa
         fputs("<tr><td><a href=\"../\">../</a></td><td></td><td></td></tr>\n", stream);
     for (size_t i = 0; i < listing->count; i++)
         write_entry(stream, &listing->entries[i]);
-    fputs("</table>\n</body>\n</html>\n", stream);
+    fputs("</table>\n", stream);
+    if (listing->is_cut)
+        fprintf(stream, "<p>There are more than %d, of which these are some.</p>\n", ENTRIES_MAX);
+    fputs("</body>\n</html>\n", stream);
     is_whole = !ferror(stream);
     if (fclose(stream) || !is_whole) {
         free(*page);

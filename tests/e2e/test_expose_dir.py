@@ -85,6 +85,15 @@ class Serving(ExposeCase):
         self.assertIn('href="inside"', self.ask("/zfolder/")[2].decode())
         self.assertIn('href="../"', self.ask("/zfolder/")[2].decode())
 
+    def test_a_list_has_an_end(self):
+        for number in range(10001):
+            with open(os.path.join(self.folder, str(number)), "wb"):
+                pass
+        self.expose()
+        _, _, page = self.ask("/")
+        self.assertEqual(page.count(b"<a href"), 10000)
+        self.assertIn(b"There are more than 10000", page)
+
     def test_an_index_takes_the_list_s_place(self):
         self.write("sub/index.html", b"<h1>me")
         self.expose()
