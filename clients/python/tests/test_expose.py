@@ -2,11 +2,13 @@
 """The command and the library, against a proxy of the tests' own."""
 import asyncio
 import http.server
+import itertools
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 
 import common
 from fake_proxy import FakeProxy
@@ -352,6 +354,62 @@ class CommandLine(Case):
         self.assertEqual(status, 1)
         self.assertEqual(errors, f"tristero-tunnel: can't call http://127.0.0.1:{port}/RPC2: "
                                  "Connection refused\n")
+
+
+class BadAnswers(Case):
+    """What a hostile proxy may answer to a call."""
+
+    def expose(self, body, *words, headers=b""):
+        def answer(connection):
+            with connection:
+                connection.recv(65536)
+                try:
+                    connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: text/xml\r\n" + headers + b"\r\n")
+                    for piece in body:
+                        connection.sendall(piece)
+                except OSError:
+                    pass
+
+        service = Service(answer)
+        self.addCleanup(service.close)
+        done = run([*COMMAND, "1", "--proxy", "http://127.0.0.1:%d/" % service.where[1], *words],
+                   env=ENVIRONMENT)
+        self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1)
+        return done.stderr
+
+    @staticmethod
+    def result(value):
+        return [f"<methodResponse><params><param><value><string>{value}</string></value></param></params>"
+                "</methodResponse>".encode()]
+
+    def test_an_address_that_steers_a_terminal_is_refused(self):
+        for host in ("a&#155;2Jb", "a\nb", "a b", "ä", "a" * 64, "a..b", "a." * 130 + "a"):
+            with self.subTest(host):
+                self.assertIn("expected scheme://host:port", self.expose(self.result(f"webmux://{host}:1")))
+
+    def test_an_answer_that_is_no_proper_one_is_told(self):
+        for value in ("<fault><value><int>1</int></value></fault>",
+                      "<params><param><value><struct><member><name>a</name></member></struct></value>"
+                      "</param></params>",
+                      "<params><param><value><boolean>2</boolean></value></param></params>"):
+            with self.subTest(value):
+                answer = f"<methodResponse>{value}</methodResponse>".encode()
+                self.assertIn("does not speak XML-RPC", self.expose([answer]))
+
+    def test_an_endless_answer_takes_no_memory(self):
+        endless = itertools.chain([b"<methodResponse><params><param><value><string>"],
+                                  itertools.repeat(b"a" * 65536))
+        self.assertIn("answered with more than", self.expose(endless))
+
+    def test_an_answer_that_trickles_is_not_waited_for_without_end(self):
+        def trickle():
+            while True:
+                yield b" "
+                time.sleep(0.3)
+
+        self.assertIn("did not answer in time", self.expose(trickle(), "--timeout", "1"))
 
 
 class Library(ProxyCase):

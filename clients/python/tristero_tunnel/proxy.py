@@ -1,5 +1,6 @@
 """proxy: the XML-RPC calls to a Tristero proxy."""
 import asyncio
+import re
 import socket
 import threading
 import urllib.parse
@@ -8,7 +9,12 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Callable, Tuple, TypeVar, Union
 from xml.parsers.expat import ExpatError
 
+ANSWER_BYTES_MAX = 1 << 20
 UNKNOWN_TUNNEL = 2      # a fault's code, as in doc/protocol.md
+
+_LABEL = "[a-z0-9_][a-z0-9_-]{0,62}"
+_URI = re.compile(rf"[a-z][a-z0-9]*://({_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]{{2,45}}\])"
+                  r":([1-9][0-9]{0,4})/?", re.IGNORECASE | re.ASCII)
 
 Result = TypeVar("Result")
 
@@ -50,7 +56,25 @@ async def in_thread(function: Callable[[], Result]) -> Result:
     return await future
 
 
-class _Transport(xmlrpc.client.Transport):
+class _Bounded(xmlrpc.client.Transport):
+    """Takes no longer answer than a call can have, and none that grows when unpacked."""
+
+    accept_gzip_encoding = False
+
+    def parse_response(self, response: Any) -> Any:
+        body = response.read(ANSWER_BYTES_MAX + 1)
+        if len(body) > ANSWER_BYTES_MAX:
+            raise ValueError(f"it answered with more than {ANSWER_BYTES_MAX} bytes")
+        parser, unmarshaller = self.getparser()
+        try:
+            parser.feed(body)
+            parser.close()
+            return unmarshaller.close()
+        except (AttributeError, LookupError, TypeError) as error:     # it trusts what it reads
+            raise xmlrpc.client.ResponseError(str(error)) from None
+
+
+class _Transport(_Bounded):
     timeout_s = 30.0
 
     def make_connection(self, host: Any) -> HTTPConnection:
@@ -59,7 +83,7 @@ class _Transport(xmlrpc.client.Transport):
         return connection
 
 
-class _SafeTransport(xmlrpc.client.SafeTransport):
+class _SafeTransport(_Bounded, xmlrpc.client.SafeTransport):
     timeout_s = 30.0
 
     def make_connection(self, host: Any) -> HTTPSConnection:
@@ -97,7 +121,11 @@ class Proxy:
         return await self._call("Tunnel.getTunnelAddress", server_uri)
 
     async def _call(self, method: str, argument: str) -> str:
-        answer = await in_thread(lambda: self._call_and_wait(method, argument))
+        try:
+            answer = await asyncio.wait_for(
+                in_thread(lambda: self._call_and_wait(method, argument)), self._timeout_s + 3)
+        except asyncio.TimeoutError:            # it does, a byte now and then
+            raise TunnelError(f"{self._shown} did not answer in time") from None
         if not isinstance(answer, str):
             raise TunnelError(f"{self._shown} answered with something that is no string")
         try:
@@ -144,8 +172,10 @@ def reason(error: BaseException) -> str:
 
 
 def host_and_port(uri: str) -> Tuple[str, int]:
-    """("proxy", 8010) of "webmux://proxy:8010"; ValueError for anything else."""
-    parts = urllib.parse.urlsplit(uri)
-    if not parts.scheme or not parts.hostname or not parts.port or parts.path not in ("", "/"):
+    """("proxy", 8010) of "webmux://proxy:8010"; ValueError for anything else. What passes
+    can be shown on a terminal, and looked up."""
+    match = _URI.fullmatch(uri)
+    port = int(match[2]) if match else 0
+    if not match or len(match[1]) > 253 or port > 65535:
         raise ValueError(f"{uri!r} is not scheme://host:port")
-    return parts.hostname, parts.port
+    return match[1].strip("[]"), port
