@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Sessions over WebMUX, without a network."""
 import random
+import tracemalloc
 
 import common  # noqa: F401, finds what follows
 from harness import Case, Pattern, main
@@ -103,6 +104,18 @@ class Server(Case):
         self.open()
         said = self.say(*[Data(3, Flags.NONE, bytes(MSS))] * (WINDOW // MSS))
         self.assertEqual(said, [])
+
+    def test_what_comes_in_small_pieces_takes_no_more_memory(self):
+        session = self.open()
+        piece = encode(Data(3, payload=b"ab"))
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for _ in range(200):
+            self.mux.receive(500 * piece)
+            self.mux.output()
+        self.assertLess(tracemalloc.get_traced_memory()[0], 2 * 200 * 500 * 2)
+        taken = b"".join(iter(session.take, b""))
+        self.assertEqual(taken, 200 * 500 * b"ab")
 
     def test_credit_comes_back_in_quarters(self):
         session = self.open()

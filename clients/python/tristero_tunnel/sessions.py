@@ -5,7 +5,7 @@ output(). What happens to a session is told by calling its on_change; look at it
 then. Ids are odd: only the side that accepted the connection opens sessions.
 """
 from collections import OrderedDict, deque
-from typing import Callable, Deque, Dict, Optional
+from typing import Callable, Deque, Dict, Optional, Union
 
 from .webmux import Control, Data, Decoder, Flags, Frame, Header, Opcode, ProtocolError, encode
 
@@ -14,6 +14,7 @@ WINDOW = 1 << 20                # what this side announces
 WINDOW_MAX = 16 << 20           # what a session's window grows to
 GROWTH_MAX = 64 << 20           # by how much all windows together grow
 MSS = 65536
+SMALL = 4096                    # a piece that is not worth an object of its own
 IDS = range(3, 256, 2)
 
 
@@ -110,7 +111,7 @@ class Session:
         self.syn_received = False
         self.fin_due = self.fin_sent = False
         self.outgoing = bytearray()
-        self.incoming: Deque[bytes] = deque()
+        self.incoming: Deque[Union[bytes, bytearray]] = deque()
         self._mux = mux
 
     def confirm(self) -> None:
@@ -140,10 +141,20 @@ class Session:
         """Ends both directions at once."""
         self._mux.reset(self)
 
+    def keep(self, payload: bytes) -> None:
+        """Of small pieces each would take many times its bytes: they are joined."""
+        last = self.incoming[-1] if self.incoming else b""
+        if len(payload) >= SMALL:
+            self.incoming.append(payload)
+        elif isinstance(last, bytearray) and len(last) < MSS:
+            last += payload
+        else:
+            self.incoming.append(bytearray(payload))
+
     def take(self) -> bytes:
         """The next bytes that came; b"" when there are none now. The credit for them
         comes back to the peer by return_credit."""
-        return self.incoming.popleft() if self.incoming else b""
+        return bytes(self.incoming.popleft()) if self.incoming else b""
 
     def return_credit(self, count: int) -> None:
         due = self.credit.take(count)
@@ -390,7 +401,7 @@ class Mux:
             due = session.credit.receive(len(frame.payload))
             if session.over:            # on_open has reset it: late already
                 return
-            session.incoming.append(frame.payload)
+            session.keep(frame.payload)
             if due:
                 self.grant(session, due)
         if frame.flags & Flags.FIN:
