@@ -126,8 +126,9 @@ static void draw_numbers(struct live_view *view, const struct sample *sample,
     size_text(sample->out_per_s, out_rate);
     rtt_text(now->rtt_us, rtt);
     if (view->count > 1) {
-        put_row(view, "    %u now, %llu in all, %llu refused; in %s (%s/s), out %s (%s/s); %s",
-                now->clients, now->clients_in_all, now->refused, in, in_rate, out, out_rate, rtt);
+        put_row(view, "    %u now, %llu in all, %llu refused; round trip %s; %llu lost", now->clients,
+                now->clients_in_all, now->refused, rtt, now->times_lost);
+        put_row(view, "    in %s (%s/s), out %s (%s/s)", in, in_rate, out, out_rate);
         return;
     }
     put_row(view, "clients     %8u now  %10llu in all", now->clients, now->clients_in_all);

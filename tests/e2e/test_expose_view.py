@@ -72,6 +72,22 @@ class Viewing(ExposeCase):
         self.assertIn("by webmux", screen)
         self.assertLessEqual(max(map(len, screen.splitlines())), 80)
 
+    def test_several_services_are_shown_whole_in_80_columns(self):
+        path = os.path.join(self.temporary_folder(), "services")
+        port = self.line_service()
+        with open(path, "w", encoding="ascii") as file:
+            file.write("".join(f"[{name}]\nservice = {port}\n" for name in ("one", "two")))
+        self.terminal("--config", path)
+        _, address = address_of_url(re.search(r"one +(tcp://\S+)", self.wait_for("one", "two", "in all"))[1])
+        client = connect(address)
+        for _ in range(20):
+            client.sendall(b"x" * 62499 + b"\n")
+            receive_exactly(client, 62500)
+        rows = self.wait_for("1.2 MB").splitlines()
+        at = next(i for i, row in enumerate(rows) if " one " in row)
+        self.assertRegex(rows[at + 2], r"^ +1 now, 1 in all, 0 refused; round trip \S+ ms; 0 lost$")
+        self.assertRegex(rows[at + 3], r"^ +in 1\.2 MB \(.*/s\), out 1\.2 MB \(.*/s\)$")
+
     def test_a_service_that_is_down_is_shown(self):
         port = self.closed_port()
         self.terminal(port)
