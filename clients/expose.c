@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { STOP_MS = 3000 };                /* for all to end when they are told to */
@@ -218,6 +219,17 @@ static int serve(struct report *report, struct exposure *exposures, unsigned cou
     return status;
 }
 
+/* A client takes up to three descriptors, and there may be some thousands. */
+static void allow_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);   /* clients are refused where it is too low */
+}
+
 int expose_command(struct tristero_proxy *none, const struct arguments *arguments)
 {
     int status = check_arguments(arguments);
@@ -231,6 +243,7 @@ int expose_command(struct tristero_proxy *none, const struct arguments *argument
             arguments, &exposures, &count);
     for (unsigned i = 0; i < count; i++)
         exposures[i].timeout_s = arguments->timeout_s;
+    allow_descriptors();
     if (!status)
         status = start_targets(exposures, count);
     if (!status && report_init(&report, form_of(arguments)) < 0) {

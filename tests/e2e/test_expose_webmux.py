@@ -150,6 +150,18 @@ class Names(ExposeCase):
                 client.close()
 
 
+class Limits(ExposeCase):
+    def test_there_are_as_many_descriptors_as_the_system_allows(self):
+        program = self.start_program(["sh", "-c", 'ulimit -S -n 40 && exec "$@"', "sh", TUNNEL, "--proxy",
+                                      self.daemon.url, "expose", str(self.line_service())])
+        _, address = address_of_url(program.line())
+        clients = [connect(address) for _ in range(100)]
+        for client in clients:
+            client.sendall(b"ab\n")
+        for client in clients:
+            self.assertEqual(receive_exactly(client, 3), b"ba\n")
+
+
 class IgnoredSignals(ExposeCase):
     def test_nohup_outlives_the_terminal(self):
         program = self.start_program(["nohup", TUNNEL, "--proxy", self.daemon.url, "expose",
