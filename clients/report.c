@@ -2,6 +2,7 @@
 
 #include "clients/json_line.h"
 #include "clients/qr.h"
+#include "relay/log.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -92,13 +93,23 @@ static json_t *json_event(const struct exposure *exposure, const char *kind)
     return object;
 }
 
+/* The path of a file may be no UTF-8. */
+static json_t *json_text(const char *text)
+{
+    char printable[TARGET_TEXT_BYTES];
+    json_t *string = json_string(text);
+
+    return string ? string
+        : json_string(text_printable(text, strlen(text), printable, sizeof printable));
+}
+
 static int print_json_address(const struct exposure *exposure)
 {
     json_t *object = json_event(exposure, "address");
 
     json_object_set_new(object, "url", json_string(exposure->url));
     json_object_set_new(object, "address", json_string(exposure->address));
-    json_object_set_new(object, "service", json_string(exposure->target.text));
+    json_object_set_new(object, "service", json_text(exposure->target.text));
     json_object_set_new(object, "backend", json_string(exposure->backend->name));
     return json_line_print(object);
 }

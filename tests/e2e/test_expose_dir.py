@@ -4,6 +4,7 @@
 import email.utils
 import hashlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -84,6 +85,13 @@ class Serving(ExposeCase):
         self.assertEqual(got, set(names))
         self.assertIn('href="inside"', self.ask("/zfolder/")[2].decode())
         self.assertIn('href="../"', self.ask("/zfolder/")[2].decode())
+
+    def test_a_path_that_is_no_text_is_told_as_far_as_it_can_be(self):
+        path = os.path.join(os.fsencode(self.folder), b"\xff")
+        os.mkdir(path)
+        program = self.start_program([TUNNEL, "--proxy", self.daemon.url, "expose", "--json", "--dir",
+                                      path])
+        self.assertEqual(json.loads(program.line())["service"], f"{self.folder}/?")
 
     def test_a_list_has_an_end(self):
         for number in range(10001):
