@@ -204,10 +204,10 @@ void attacher_was_heard(struct attacher *attacher)
     attacher->turned_away = 0;
 }
 
-void attacher_turned_away(struct attacher *attacher, bool has_no_other)
+int attacher_turned_away(struct attacher *attacher, bool has_no_other)
 {
     attacher->turned_away += has_no_other;
-    attacher_failed(attacher);
+    return attacher_failed(attacher);
 }
 
 int64_t attacher_next_ms(const struct attacher *attacher)

@@ -50,10 +50,10 @@ int attacher_failed(struct attacher *attacher);
 
 /* What was attached is lost: after the proxy had said something, or without a word, as
  * it turns away whom the tunnel is not for: by now it may be another's, or this machine
- * has another address. Where that happens again and again, and no other connection is
+ * has another address. The latter is a failure, too: it returns the same. Where that happens again and again, and no other connection is
  * there, the next attempt opens another tunnel. */
 void attacher_was_heard(struct attacher *attacher);
-void attacher_turned_away(struct attacher *attacher, bool has_no_other);
+int attacher_turned_away(struct attacher *attacher, bool has_no_other);
 
 /* When, by clock_ms, attacher_start is worth calling again; INT64_MAX: whenever. */
 int64_t attacher_next_ms(const struct attacher *attacher);

@@ -203,10 +203,18 @@ static enum tristero_status add_connection(struct tristero_server *server, int s
                            strerrordesc_np(-err)) : TRISTERO_OK;
 }
 
+/* Who is turned away may learn so as soon as it connects. */
+static int note_failure(struct tristero_server *server, const struct tristero_error *error)
+{
+    if (strstr(error->text, strerrordesc_np(ECONNRESET)))
+        return attacher_turned_away(server->attacher, server->mux.carriers_count == 0);
+    return attacher_failed(server->attacher);
+}
+
 static void take_failure(struct tristero_server *server, const struct tristero_error *error)
 {
     struct tristero_event event = { .kind = TRISTERO_RETRYING, .text = error->text,
-                                    .wait_ms = attacher_failed(server->attacher) };
+                                    .wait_ms = note_failure(server, error) };
 
     tell(server, &event);
 }
