@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -23,7 +24,9 @@ struct attacher {
     struct tristero_proxy *proxy;
     void (*done)(void *context);
     void *context;
-    char *server_uri;                   /* the attempt's, while one is under way */
+    char *server_uri;                   /* the attempt's, while one is under way; */
+    unsigned long opened;               /* as which of all; both are guarded by all_lock, too */
+    LIST_ENTRY(attacher) entry;         /* guarded by all_lock */
     int64_t backoff_ms;
     int64_t next_ms;                    /* no attempt before that */
     unsigned turned_away;               /* how often by now */
@@ -37,6 +40,11 @@ struct attacher {
     struct tristero_error error;
 };
 
+/* Of the program. */
+static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
+static LIST_HEAD(, attacher) all = LIST_HEAD_INITIALIZER(all);      /* guarded by all_lock */
+static unsigned long all_opened;                                    /* the same */
+
 enum tristero_status attacher_new(struct tristero_proxy *proxy, void (*done)(void *context),
                                   void *context, struct attacher **attacher,
                                   struct tristero_error *error)
@@ -46,6 +54,9 @@ enum tristero_status attacher_new(struct tristero_proxy *proxy, void (*done)(voi
         return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
     **attacher = (struct attacher){ .proxy = proxy, .done = done, .context = context,
                                     .backoff_ms = BACKOFF_FIRST_MS };
+    pthread_mutex_lock(&all_lock);
+    LIST_INSERT_HEAD(&all, *attacher, entry);
+    pthread_mutex_unlock(&all_lock);
     return TRISTERO_OK;
 }
 
@@ -59,8 +70,34 @@ void attacher_free(struct attacher *attacher)
             close(attacher->attached.socket);
         free(attacher->attached.client_uri);
     }
+    pthread_mutex_lock(&all_lock);
+    LIST_REMOVE(attacher, entry);
+    pthread_mutex_unlock(&all_lock);
     free(attacher->server_uri);
     free(attacher);
+}
+
+static void set_tunnel(struct attacher *attacher, char *server_uri)
+{
+    pthread_mutex_lock(&all_lock);
+    free(attacher->server_uri);
+    attacher->server_uri = server_uri;
+    attacher->opened = ++all_opened;
+    pthread_mutex_unlock(&all_lock);
+}
+
+/* A proxy that was started anew gives the same URIs again, to whoever comes first. */
+static bool is_anothers_by_now(const struct attacher *attacher)
+{
+    const struct attacher *other;
+    bool is_anothers = false;
+
+    pthread_mutex_lock(&all_lock);
+    LIST_FOREACH(other, &all, entry)
+        is_anothers |= other->opened > attacher->opened &&
+                       strcmp(other->server_uri, attacher->server_uri) == 0;
+    pthread_mutex_unlock(&all_lock);
+    return is_anothers;
 }
 
 enum tristero_status attacher_open(struct attacher *attacher, char **client_uri,
@@ -76,8 +113,7 @@ enum tristero_status attacher_open(struct attacher *attacher, char **client_uri,
         free(server_uri);
         return status;
     }
-    free(attacher->server_uri);
-    attacher->server_uri = server_uri;
+    set_tunnel(attacher, server_uri);
     return TRISTERO_OK;
 }
 
@@ -115,6 +151,8 @@ static enum tristero_status attempt(struct attacher *attacher)
     struct attached *attached = &attacher->attached;
     enum tristero_status status;
 
+    if (is_anothers_by_now(attacher))
+        return attach_anew(attacher);
     if (attacher->gives_up) {
         status = attach_anew(attacher);
         if (!status || attached->client_uri)

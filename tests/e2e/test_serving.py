@@ -302,19 +302,26 @@ class ComingBack(ServingCase):
         self.assert_echoes(server)
         self.stop(server)
 
-    def fake_proxy(self, *ports):
-        """Its tunnels have those server ports, one after another, and are all known."""
+    def fake_proxy(self, *ports, gone=(), on_open=None):
+        """Its tunnels have those server ports, one after another, and are all known but for
+        those at ports that are gone."""
         proxy = xmlrpc.server.SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False)
-        uris = [f"webmux://127.0.0.1:{port}" for port in ports]
         opened = []
 
         def open_tunnel(*backend):
-            opened.append(uris[min(len(opened), len(uris) - 1)])
-            return opened[-1]
+            opened.append(ports[min(len(opened), len(ports) - 1)])
+            if on_open:
+                on_open(len(opened))
+            return f"webmux://127.0.0.1:{opened[-1]}"
+
+        def get_address(uri):
+            port = address_of(uri)[1]
+            if port in gone:
+                raise xmlrpc.server.Fault(2, "unknown tunnel")
+            return f"tcp://127.0.0.1:{port + 1}"
 
         proxy.register_function(open_tunnel, "Tunnel.openTunnel")
-        proxy.register_function(lambda uri: f"tcp://127.0.0.1:{address_of(uri)[1] + 1}",
-                                "Tunnel.getTunnelAddress")
+        proxy.register_function(get_address, "Tunnel.getTunnelAddress")
         in_thread(proxy.serve_forever)
         self.addCleanup(proxy.server_close)
         self.addCleanup(proxy.shutdown)
@@ -342,7 +349,38 @@ class ComingBack(ServingCase):
         self.accept(then)
         server.wait_for("moved")
         self.assertEqual(len(opened), 2)
-        self.assertGreater(len([line for line in server.seen if line.startswith("lost")]), 2)
+        self.assertGreater(len(server.seen), 4)
+
+    def test_services_of_one_program_get_tunnels_of_their_own_when_a_proxy_starts_anew(self):
+        listeners = [listen() for _ in range(3)]
+        first, second, third = (listener.getsockname()[1] for listener in listeners)
+        gone = set()
+
+        def on_open(count):
+            if count == 3:                  # it gives the same port first as it did before
+                listeners[0] = listen(port=first)
+
+        url, opened = self.fake_proxy(first, second, first, third, gone=gone, on_open=on_open)
+        service = self.echo_service()
+        path = os.path.join(self.temporary_folder(), "services.conf")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"[a]\nservice = {service}\n[b]\nservice = {service}\n")
+        program = self.start_program([harness.TUNNEL, "--proxy", url, "expose", "--config", path],
+                           env=NO_PROXIES)
+        carriers = [self.accept(listener)[0] for listener in listeners[:2]]
+        for listener in listeners[:2]:
+            listener.close()
+        gone.add(second)
+        for carrier in carriers:
+            carrier.sendall(bytes.fromhex("000000d000001000"))
+            time.sleep(0.1)
+            reset(carrier)
+        wait_until(lambda: len(opened) >= 3, "one of them opens another tunnel")
+        self.accept(listeners[0])
+        self.accept(listeners[2])           # and so does the other
+        self.assertEqual(opened, [first, second, first, third])
+        for listener in listeners:
+            listener.close()
 
     def test_it_stops_while_it_tries(self):
         daemon = self.start_daemon("--drain", "0")
