@@ -19,7 +19,8 @@
 /* After so many tunnels at once the heap is worth a look for what can go back. */
 enum { CROWD = 100 };
 
-static const struct tunnel_backend *const backends[] = { &backend_tcp, &backend_ssh, &backend_webmux };
+static const struct tunnel_backend *const backends[] = { &backend_tcp, &backend_ssh,
+                                                         &backend_webmux };
 
 static bool is_carried(const struct tunnel_backend *backend)
 {

@@ -2,8 +2,8 @@
  *
  * It knows nothing of XML-RPC: settings in, URIs out. A tunnel belongs to a thread,
  * its own or that of the carrier that holds it (carried.h), which owns its sockets; the
- * relay holds the table of tunnels, the only thing that they share. All functions may be called from any thread
- * unless they say otherwise. */
+ * relay holds the table of tunnels, the only thing that they share. All functions may
+ * be called from any thread unless they say otherwise. */
 #ifndef RELAY_RELAY_H
 #define RELAY_RELAY_H
 

@@ -1,8 +1,8 @@
 /* tunnel: one tunnel, from its opening to its close.
  *
- * A tunnel belongs to its thread, or to that of the carrier that holds it: only
- * that thread touches its sockets and its state. Others find it in the relay's table and may read what is fixed at
- * opening (its URIs), or ask its waker to make it end. */
+ * A tunnel belongs to its thread, or to that of the carrier that holds it: only that
+ * thread touches its sockets and its state. Others find it in the relay's table and may
+ * read what is fixed at opening (its URIs), or ask its waker to make it end. */
 #ifndef RELAY_TUNNEL_H
 #define RELAY_TUNNEL_H
 

@@ -45,9 +45,10 @@ static inline bool waker_was_asked(struct waker *waker)
 
 /* As poll, by the owner: the number of ready entries, 0 when deadline_ms (of
  * clock_ms; INT64_MAX for none) has passed, -ECANCELED once the waker was
- * asked, -EAGAIN when it was nudged, another negative errno for a failure. Waits again by itself when
- * interrupted by other signals. waker may be NULL: then nobody can ask, and the
- * thread's signal mask stays as it is; an owner lets no other signal in. */
+ * asked, -EAGAIN when it was nudged, another negative errno for a failure. Waits
+ * again by itself when interrupted by other signals. waker may be NULL: then nobody
+ * can ask, and the thread's signal mask stays as it is; an owner lets no other signal
+ * in. */
 int waker_poll(struct waker *waker, struct pollfd *polled, nfds_t count, int64_t deadline_ms);
 
 /* The same for what an epoll descriptor watches. */

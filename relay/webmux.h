@@ -27,7 +27,7 @@ struct webmux_session {
     int64_t credit;                     /* bytes that we may send; may be below 0 */
     int64_t their_credit;               /* bytes that they may send */
     uint64_t number;                    /* as which of all it was opened here */
-    uint64_t reset_at;                  /* webmux.opened when it was last reset here, or asked about */
+    uint64_t reset_at;                  /* webmux.opened when it was reset here, or asked about */
     size_t window;                      /* what their credit comes back to */
     size_t taken;                       /* by the reader, and not yet given back */
     size_t grant;                       /* credit that is owed */

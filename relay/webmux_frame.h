@@ -1,7 +1,8 @@
 /* webmux_frame: the headers of WebMUX frames, as bytes and as values.
  *
- * The format, with its source, is in doc/protocol.md. A frame is a header of one or two 32-bit words,
- * little endian, the payload, and padding. Pure functions: no state, no I/O. */
+ * The format, with its source, is in doc/protocol.md. A frame is a header of one or two
+ * 32-bit words, little endian, the payload, and padding. Pure functions: no state, no
+ * I/O. */
 #ifndef RELAY_WEBMUX_FRAME_H
 #define RELAY_WEBMUX_FRAME_H
 
