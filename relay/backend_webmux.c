@@ -14,6 +14,7 @@
 enum {
     ACCEPTS_A_TURN = 32,
     ACCEPT_PAUSE_MS = 100,              /* with no descriptor left to accept with */
+    LAST_BYTES_PAUSE_MS = 20,           /* between looks at whether they have arrived */
     CARRIERS_MAX = 16,                  /* of one tunnel */
     KEEPALIVE_MS = 12000,               /* a server that is gone is noticed within a minute */
     GROWTH_BYTES = 64 << 20,            /* of windows, for all streams of a tunnel */
@@ -280,6 +281,8 @@ static int64_t deadline(const struct hub *hub)
         until_ms = clock_earlier(until_ms, first->until_ms);
     if (hub->mux.now_ms < hub->accept_again_ms)
         until_ms = clock_earlier(until_ms, hub->accept_again_ms);
+    if (tunnel_is_draining(hub->tunnel) && !hub->mux.streams_count)
+        until_ms = clock_earlier(until_ms, hub->mux.now_ms + LAST_BYTES_PAUSE_MS);
     return until_ms;
 }
 
@@ -291,7 +294,8 @@ static const char *why_over(const struct hub *hub)
     if (hub->mux.now_ms >= hub->waits_until_ms)
         return hub->was_attached ? "its server did not come back in time"
                                  : "no server attached in time";
-    if (tunnel_is_draining(hub->tunnel) && !hub->mux.streams_count)
+    if (tunnel_is_draining(hub->tunnel) && !hub->mux.streams_count &&
+        mux_has_sent_all(&hub->mux))
         return "the proxy is shutting down";
     return NULL;
 }

@@ -202,3 +202,14 @@ struct mux_carrier *mux_choose_carrier(struct mux *mux)
     }
     return chosen;
 }
+
+bool mux_has_sent_all(const struct mux *mux)
+{
+    const struct mux_carrier *carrier;
+
+    for (carrier = TAILQ_FIRST(&mux->carriers); carrier; carrier = TAILQ_NEXT(carrier, entry)) {
+        if (!mux_carrier_has_sent_all(carrier))
+            return false;
+    }
+    return true;
+}

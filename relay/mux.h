@@ -117,6 +117,9 @@ int mux_add_carrier(struct mux *mux, int socket, bool opens, struct mux_carrier 
 /* Ends it with this turn. */
 void mux_carrier_fail(struct mux_carrier *carrier, const char *why);
 
+/* Whether the other ends have all that was to be sent. Nothing wakes a turn when they do. */
+bool mux_has_sent_all(const struct mux *mux);
+
 /* The one with the fewest streams that has room for one, or NULL. One that has not
  * answered for a while comes last. */
 struct mux_carrier *mux_choose_carrier(struct mux *mux);

@@ -5,8 +5,10 @@
 #include "relay/socket.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 enum {
@@ -215,6 +217,14 @@ static bool has_something_to_write(const struct mux_carrier *carrier)
 {
     return webmux_owes(&carrier->webmux) ||
            (!TAILQ_EMPTY(&carrier->ready) && mux_allowed(carrier->mux, 1));
+}
+
+bool mux_carrier_has_sent_all(const struct mux_carrier *carrier)
+{
+    int unsent = 0;
+
+    return !carrier->out_count && !has_something_to_write(carrier) &&
+           (ioctl(carrier->socket, SIOCOUTQ, &unsent) < 0 || !unsent);
 }
 
 static void write_frames(struct mux_carrier *carrier)

@@ -12,6 +12,9 @@ void mux_use_up(struct mux *mux, size_t count);
 /* Reads and writes what goes without waiting, up to a turn's worth. */
 void mux_carrier_move(struct mux_carrier *carrier);
 
+/* Whether the other end has all that was to be sent. */
+bool mux_carrier_has_sent_all(const struct mux_carrier *carrier);
+
 /* Resets its streams, then itself. */
 void mux_carrier_free(struct mux_carrier *carrier);
 

@@ -8,7 +8,7 @@ import time
 import harness
 from harness import (connect, in_thread, receive_exactly, receive_until_end,
                      receive_until_reset, wait_until)
-from webmux_harness import FIN, RST, SYN, Data, WebmuxCase
+from webmux_harness import FIN, RST, SYN, Control, Data, Opcode, WebmuxCase
 
 
 class OwnDaemon(WebmuxCase):
@@ -111,6 +111,25 @@ class Shutdown(OwnDaemon):
         began = time.monotonic()
         self.expect_end(daemon)
         self.assertLess(time.monotonic() - began, 10)
+
+    def test_the_last_bytes_of_the_last_stream_arrive(self):
+        for count in range(2700000, 2900000, 10000):    # more than a socket takes, some time
+            daemon, tunnel = self.open_with("--drain", "20")
+            raw = tunnel.raw(receive_buffer=4096)
+            client = self.connect(tunnel)
+            raw.hear_of(3)
+            raw.say(Data(3, SYN | FIN), Control(Opcode.ADD_CREDIT, 3, 1 << 26))
+            self.assertEqual(receive_until_end(client), b"")
+            daemon.signal(signal.SIGTERM)
+            client.sendall(bytes(count))
+            client.close()
+            time.sleep(0.05)
+            got = 0
+            while (frame := raw.frame()) is not None:
+                got += len(frame.payload) if isinstance(frame, Data) else 0
+            raw.close()
+            self.assertEqual(got, count)
+            self.expect_end(daemon)
 
     def test_what_has_not_finished_is_reset_when_the_drain_time_is_over(self):
         daemon, tunnel = self.open_with("--drain", "1")
