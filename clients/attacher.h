@@ -17,7 +17,7 @@ struct attacher;
 
 struct attached {
     int socket;                         /* non-blocking; the caller's */
-    char *client_uri;                   /* of a new tunnel, the caller's to free; or NULL */
+    char *client_uri;                   /* of a new tunnel, the caller's to free; NULL: the same as before */
 };
 
 enum attacher_result { ATTACHER_BUSY, ATTACHER_ATTACHED, ATTACHER_FAILED };
@@ -50,7 +50,7 @@ int attacher_failed(struct attacher *attacher);
 
 /* What was attached is lost: after the proxy had said something, or without a word, as
  * it turns away whom the tunnel is not for: by now it may be another's, or this machine
- * has another address. The latter is a failure, too: it returns the same. Where that
+ * has another address. The latter is a failure, too, and returns the same. Where that
  * happens again and again, and no other connection is there, the next attempt opens
  * another tunnel. */
 void attacher_was_heard(struct attacher *attacher);

@@ -243,8 +243,8 @@ enum tristero_status transport_connect(const struct tristero_proxy *proxy, const
         const char *rest = after_login(by_way_of, &scheme_length);
 
         curl_easy_cleanup(curl);
-        return error_set(error, TRISTERO_INVALID, "can't attach to %s by way of %.*s%.100s: expected "
-                         "a proxy by http, socks4a, socks5 or socks5h", what, scheme_length,
+        return error_set(error, TRISTERO_INVALID, "can't attach to %s by way of %.*s%.100s: "
+                         "expected a proxy by http, socks4a, socks5 or socks5h", what, scheme_length,
                          by_way_of, rest);
     }
     snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u/" : "http://%s:%u/", host, port);
