@@ -213,6 +213,13 @@ static void unreserve(struct relay *relay, const struct reservation *reservation
         release_pools(crowd);
 }
 
+static void tell_to_drain(struct tunnel *tunnel)
+{
+    atomic_store(&tunnel->is_draining, true);
+    waker_nudge(&tunnel->waker);
+}
+
+/* One that was in the making when the relay began to refuse new ones drains, too. */
 int enter_table(struct relay *relay, struct tunnel *tunnel)
 {
     int err = 0;
@@ -222,6 +229,8 @@ int enter_table(struct relay *relay, struct tunnel *tunnel)
         err = -ESHUTDOWN;
     else
         relay->table[tunnel->pair.index] = tunnel;
+    if (!err && relay->refusing && tunnel->backend->drains)
+        tell_to_drain(tunnel);
     pthread_mutex_unlock(&relay->lock);
     return err;
 }
@@ -450,12 +459,6 @@ int relay_change_settings(struct relay *relay, const struct relay_settings *valu
         free(before);
     pthread_mutex_unlock(&relay->lock);
     return 0;
-}
-
-static void tell_to_drain(struct tunnel *tunnel)
-{
-    atomic_store(&tunnel->is_draining, true);
-    waker_nudge(&tunnel->waker);
 }
 
 void relay_refuse_new(struct relay *relay)
