@@ -18,6 +18,7 @@ static size_t sent, received;
 static void set_up(void)
 {
     int before[2], after[2];
+    int room = BUFFER_BYTES;            /* fixed, or the kernel makes more of it meanwhile */
 
     sent = received = 0;
     connected_pair(before);
@@ -28,6 +29,8 @@ static void set_up(void)
         fcntl(before[i], F_SETFL, O_NONBLOCK);
         fcntl(after[i], F_SETFL, O_NONBLOCK);
     }
+    setsockopt(after[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    setsockopt(after[1], SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
     flow_init(&flow, before[1], after[0]);
 }
 
@@ -73,14 +76,14 @@ static void move_all(void)
     }
 }
 
-/* Until it takes no more, also after what it has had time to move on. */
+/* Until it takes no more, also after what the other end may acknowledge late. */
 static void fill(int socket)
 {
     size_t before, count;
 
     do {
         before = sent;
-        usleep(20000);
+        usleep(200000);
         while ((count = send_to(socket, BUFFER_BYTES)))
             sent += count;
     } while (sent != before);
