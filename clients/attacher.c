@@ -42,8 +42,8 @@ struct attacher {
 
 /* Of the program. */
 static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
-static LIST_HEAD(, attacher) all = LIST_HEAD_INITIALIZER(all);      /* guarded by all_lock */
-static unsigned long all_opened;                                    /* the same */
+static LIST_HEAD(attachers, attacher) all = LIST_HEAD_INITIALIZER(all); /* guarded by all_lock */
+static unsigned long all_opened;        /* the same */
 
 enum tristero_status attacher_new(struct tristero_proxy *proxy, void (*done)(void *context),
                                   void *context, struct attacher **attacher,

@@ -62,9 +62,16 @@ void port_pool_free(struct port_pool *pool)
 static int listen_on(const struct port_pool *pool, uint16_t port)
 {
     struct net_address address = pool->address;
+    int listener;
+    int err;
 
     net_address_set_port(&address, port);
-    return socket_listen(&address, PAIR_BACKLOG);
+    listener = socket_listen(&address, PAIR_BACKLOG);
+    err = listener < 0 ? listener : socket_arm_reset(listener);
+    if (!err || listener < 0)
+        return listener;
+    close(listener);
+    return err;
 }
 
 static int pair_listen(const struct port_pool *pool, size_t index, struct port_pair *pair)

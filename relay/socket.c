@@ -148,6 +148,11 @@ int socket_prepare_to_relay(int socket, int64_t keepalive_ms)
     return err ? err : set_linger(socket, true);
 }
 
+int socket_arm_reset(int socket)
+{
+    return set_linger(socket, true);
+}
+
 void socket_close(int socket)
 {
     if (socket < 0)

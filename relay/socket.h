@@ -32,6 +32,10 @@ int socket_prepare_to_relay(int socket, int64_t keepalive_ms);
  * but that what was written is still delivered when it is closed. */
 int socket_prepare_carrier(int socket, int64_t keepalive_ms);
 
+/* Has a listener's connections, from the moment that they are accepted, shown to their
+ * peers as reset when this process ends. */
+int socket_arm_reset(int listener);
+
 /* Closes a connection whose stream ended as it should: what was written is
  * still delivered, then the end. -1 is ignored. */
 void socket_close(int socket);

@@ -257,7 +257,7 @@ class Reload(Case):
         for left, right in ends:
             left.sendall(b"still here")
             self.assertEqual(receive_exactly(right, 10), b"still here")
-        self.assertGreater(opened, 10)
+        self.assertGreater(opened, 2)         # each reload has the password verified anew
         client.close()
         for tunnel in (*quiet, busy):
             tunnel.end()

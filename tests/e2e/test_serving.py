@@ -289,6 +289,7 @@ class ComingBack(ServingCase):
         daemon = self.start_daemon("--drain", "0", ports=ports)
         port = daemon.port
         server = self.start_server(daemon.url)
+        self.assert_echoes(server)
         daemon.process.kill()
         daemon.wait()
         server.wait_for("lost")

@@ -452,9 +452,10 @@ def play(daemon, number, until, tally):
         tally.add_life(kind)
 
 
-def pss_kib(daemon):
+def memory_kib(daemon):
+    """But for what files hold, of which others have their share, or not any more."""
     with open(f"/proc/{daemon.pid}/smaps_rollup", encoding="ascii") as rollup:
-        return int(re.search(r"\nPss:\s+(\d+)", rollup.read())[1])
+        return int(re.search(r"\nPss_Anon:\s+(\d+)", rollup.read())[1])
 
 
 def is_sanitized():
@@ -491,7 +492,7 @@ class Soak:
 
     def look(self):
         counts = self.daemon.counts()
-        counts["memory"] = pss_kib(self.daemon)
+        counts["memory"] = memory_kib(self.daemon)
         for what, count in counts.items():
             self.peak[what] = max(self.peak[what], count)
 
@@ -533,7 +534,7 @@ class Soak:
         peak, start = self.peak, self.daemon.start_counts
         print(f"tunnels at once: at most {peak['threads'] - start['threads']}")
         print(f"descriptors: {start['descriptors']} at rest, at most {peak['descriptors']}")
-        print(f"memory (Pss): {before_kib} KiB after the warm-up, at most {peak['memory']}, "
+        print(f"memory (Pss_Anon): {before_kib} KiB after the warm-up, at most {peak['memory']}, "
               f"{after_kib} at the end", flush=True)
 
 
