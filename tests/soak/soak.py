@@ -40,7 +40,7 @@ LARGEST = 32 << 20
 LINGER_S = 4
 ATTACH_TIMEOUT_S = 5
 PAIRS = 3 * WORKERS + 8         # a life takes one; those before it may be ending still
-PSS_GROWTH_KIB = 1024           # may stay of the lives after the warm-up
+GROWTH_KIB = 1024           # may stay of the lives after the warm-up
 
 # Whatever else stands in the log, of at least a warning's gravity, is a failure.
 EXPECTED_LOG = re.compile(r"\S+ warning tunnel \d+ turned away "
@@ -516,11 +516,11 @@ class Soak:
         seconds = MINUTES * 60
         warm_up_s = min(WARM_UP_SHARE * seconds, WARM_UP_MOST_S)
         self.run_workers(warm_up_s, 0)
-        before_kib = pss_kib(self.daemon)
+        before_kib = memory_kib(self.daemon)
         self.run_workers(seconds - warm_up_s, WORKERS)
-        after_kib = pss_kib(self.daemon)
+        after_kib = memory_kib(self.daemon)
         self.summarize(before_kib, after_kib)
-        if not is_sanitized() and after_kib > before_kib + PSS_GROWTH_KIB:
+        if not is_sanitized() and after_kib > before_kib + GROWTH_KIB:
             raise Wrong(f"memory grew from {before_kib} to {after_kib} KiB")
         self.expect_all_pairs()
         self.expect_quiet_log()
