@@ -20,10 +20,6 @@ enum {
     LINGER_MS = 3600 * 1000
 };
 
-/* One call at a time: the library below waits by select(2), which knows no
- * descriptor beyond 1023, and a call needs a few for itself. */
-static pthread_mutex_t calling = PTHREAD_MUTEX_INITIALIZER;
-
 struct exposer {
     pthread_t thread;
     struct exposure *exposure;
@@ -77,11 +73,9 @@ static enum tristero_status call_for_tunnel(struct exposer *exposer, struct tunn
     struct tristero_proxy *proxy = exposer->exposure->proxy;
     enum tristero_status status;
 
-    pthread_mutex_lock(&calling);
     status = tristero_open(proxy, NULL, &end->server_uri, error);
     if (!status)
         status = tristero_address(proxy, end->server_uri, &end->client_uri, error);
-    pthread_mutex_unlock(&calling);
     return status;
 }
 
