@@ -130,13 +130,26 @@ class PortBlock:
 
 
 def listening_ports():
+    """By sock_diag(7), with the numbers of linux/netlink.h, linux/sock_diag.h and
+    linux/inet_diag.h. For /proc/net/tcp the kernel would go through all connections, and
+    through the places of all that there might be."""
+    netlink_sock_diag, by_family, done, request_dump, listening = 4, 20, 3, 0x301, 10
+    header = struct.Struct("=IHHII")        # length, type, flags, sequence, port
     ports = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with open(table, encoding="ascii") as lines:
-            for line in list(lines)[1:]:
-                field = line.split()
-                if field[3] == "0A":
-                    ports.add(int(field[1].rsplit(":", 1)[1], 16))
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, 0, 1 << listening)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink_sock_diag) as kernel:
+            kernel.send(header.pack(header.size + len(request), by_family, request_dump, 0, 0) + request)
+            kind = None
+            while kind != done:
+                answer = kernel.recv(1 << 16)
+                while answer:
+                    length, kind, *_ = header.unpack_from(answer)
+                    if kind not in (by_family, done):
+                        raise AssertionError(f"the kernel does not say who listens: {answer!r}")
+                    if kind == by_family:
+                        ports.add(int.from_bytes(answer[20:22], "big"))
+                    answer = answer[(length + 3) & ~3:]
     return ports
 
 
@@ -324,7 +337,8 @@ def fault_of(call, *arguments):
 def _die_with_parent():
     """In the child: whatever happens to the test, its programs end with it."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG
-    for number in (signal.SIGINT, signal.SIGQUIT):  # make or a shell may have them ignored
+    # make, a shell or nohup may have them ignored
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 
 
