@@ -133,9 +133,9 @@ class Viewing(ExposeCase):
     def test_lines_take_its_place_where_it_is_not_wanted(self):
         for before in ("NO_COLOR=1", "TERM=dumb", "TERM=nonsense"):
             self.terminal(self.web(), before=before)
-            screen = self.wait_for("http://127.0.0.1:")
-            address = address_of_url(re.search(r"http://\S+", screen)[0])[1]
-            fetch(address)
+            # not the proxy's, in the command as it was typed
+            url = wait_until(lambda: re.search(r"^http://\S+/$", self.screen(), re.MULTILINE), "it says its address")
+            fetch(address_of_url(url[0])[1])
             screen = self.wait_for("tristero-tunnel: client 1 left")
             self.assertNotIn("expose   up", screen)
             self.type("C-c")
