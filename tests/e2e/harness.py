@@ -197,6 +197,16 @@ def connect(address, source=None, source_port=0, receive_buffer=None, send_buffe
     return connection
 
 
+def more_than_fits():
+    """So many bytes do not fit into the sockets between two ends of a tunnel of which one
+    does not read, and has a small buffer itself."""
+    most = []
+    for name in ("rmem", "wmem"):
+        with open(f"/proc/sys/net/ipv4/tcp_{name}", encoding="ascii") as limits:
+            most.append(int(limits.read().split()[2]))
+    return most[0] + 2 * most[1] + (1 << 20)
+
+
 def is_refused(address):
     """Whether nobody listens there. A listener that closes later resets."""
     try:

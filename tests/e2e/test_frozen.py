@@ -6,10 +6,11 @@ import socket
 import time
 
 import harness
-from harness import (DaemonCase, Pattern, Peer, in_thread, receive_exactly, receive_until_reset, wait_until)
+from harness import (DaemonCase, Pattern, Peer, in_thread, more_than_fits, receive_exactly, receive_until_reset,
+                     wait_until)
 
 ROLES = ("server", "client")
-BULK = 24 << 20             # more than all buffers on the way hold
+BULK = 3 * more_than_fits() // 2
 FROM_PEER, TO_PEER = 1, 2   # seeds
 
 

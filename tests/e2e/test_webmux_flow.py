@@ -5,7 +5,8 @@ nothing."""
 import time
 
 import harness
-from harness import Pattern, connect, in_thread, receive_exactly, receive_until_reset, wait_until
+from harness import (Pattern, connect, in_thread, more_than_fits, receive_exactly, receive_until_reset,
+                     wait_until)
 from webmux_harness import Control, Data, Opcode, SYN, WebmuxCase, exchange
 
 MIB = 1 << 20
@@ -72,9 +73,10 @@ class SlowServers(WebmuxCase):
         stuck = tunnel.connect()
         stream = carrier.accept()
         pattern, check = Pattern("up"), Pattern("up")
+        count_mib = more_than_fits() // MIB + 1
 
         def send():
-            for _ in range(24):
+            for _ in range(count_mib):
                 stuck.sendall(pattern.take(MIB))
             stuck.shutdown(1)
 
@@ -86,18 +88,19 @@ class SlowServers(WebmuxCase):
         while piece := stream.recv():
             check.check(piece)
         sender.result()
-        self.assertEqual(check.position, 24 * MIB)
+        self.assertEqual(check.position, count_mib * MIB)
 
     def test_one_that_does_not_read_its_carrier_holds_its_clients_back(self):
         tunnel = self.open_webmux()
         raw = tunnel.raw(receive_buffer=4096)
         client = tunnel.both(raw)
-        raw.say(Control(Opcode.ADD_CREDIT, 3, 100 * MIB))
         pattern, check = Pattern("up"), Pattern("up")
+        count_mib = more_than_fits() // MIB + 1
+        raw.say(Control(Opcode.ADD_CREDIT, 3, count_mib * MIB))
         before_kib = self.daemon.resident_kib()
 
         def send():
-            for _ in range(16):
+            for _ in range(count_mib):
                 client.sendall(pattern.take(MIB))
 
         sender = in_thread(send)
@@ -107,7 +110,7 @@ class SlowServers(WebmuxCase):
         other = tunnel.carrier()            # and nobody else
         exchange_client = tunnel.connect()
         exchange(other.accept(), exchange_client, MIB, "beside")
-        while check.position < 16 * MIB:
+        while check.position < count_mib * MIB:
             check.check(raw.hear_of(3).payload)
         sender.result()
 
