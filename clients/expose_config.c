@@ -9,25 +9,23 @@
  */
 #include "clients/exposure.h"
 
+#include "relay/ini_file.h"
 #include "relay/log.h"
 #include "relay/settings_file.h"
 
 #include <ctype.h>
-#include <ini.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILE_BYTES_MAX = 1 << 20, PATH_SHOWN_BYTES = 400, SHOWN_BYTES = 60, TUNNELS_MAX = 256,
+enum { PATH_SHOWN_BYTES = 400, SHOWN_BYTES = 60, TUNNELS_MAX = 256,
        CONNECTIONS_MAX = 16 };
 
 struct file {
     const struct arguments *arguments;
     char path[PATH_SHOWN_BYTES];        /* as errors show it */
-    char *text;
-    const char *at;                     /* what has not been read yet; NULL: none */
-    int line, section_line;             /* from 1; the current section's, 0: none yet */
+    int line, section_line;             /* the current ones, from 1; 0: no section yet */
     int status;                         /* what it is to end with, once something is wrong */
     char *proxy_url;                    /* of the current section; NULL: the command line's */
     struct exposure *exposures;
@@ -140,29 +138,30 @@ static const struct {
 
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
-/* What inih calls for each pair: 0 for an error. */
-static int take_pair(void *argument, const char *section, const char *name, const char *value)
+static int take_pair(void *argument, int line, const char *section, const char *name,
+                     const char *value)
 {
     struct file *file = argument;
     char shown[SHOWN_BYTES], names[256] = "";
     size_t used = 0;
 
     (void)section;
+    file->line = line;
     text_printable(name, strlen(name), shown, sizeof shown);
     if (!file->section_line) {
-        complain_at(file, file->line, "got the key \"%s\", expected a [section] first", shown);
-        return 0;
+        complain_at(file, line, "got the key \"%s\", expected a [section] first", shown);
+        return file->status;
     }
     for (size_t i = 0; i < KEYS; i++) {
         if (!strcmp(keys[i].name, name)) {
             keys[i].take(file, value);
-            return !file->status;
+            return file->status;
         }
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
                                  keys[i].name);
     }
-    complain_at(file, file->line, "got the key \"%s\", expected one of %s", shown, names);
-    return 0;
+    complain_at(file, line, "got the key \"%s\", expected one of %s", shown, names);
+    return file->status;
 }
 
 /* --- the sections */
@@ -192,23 +191,20 @@ static void end_section(struct file *file)
 }
 
 /* From "[name]". */
-static void begin_section(struct file *file, const char *line)
+static void begin_section(struct file *file, int line, const char *text)
 {
-    size_t length = strcspn(line + 1, "]");
+    size_t length = strcspn(text + 1, "]");
     struct exposure *larger;
     char name[EXPOSURE_NAME_BYTES];
 
-    end_section(file);
-    if (file->status)
-        return;
-    if (!length || length >= sizeof name || line[1 + length] != ']') {
-        complain_at(file, file->line, "expected [NAME], of 1 to %zu bytes", sizeof name - 1);
+    if (!length || length >= sizeof name || text[1 + length] != ']') {
+        complain_at(file, line, "expected [NAME], of 1 to %zu bytes", sizeof name - 1);
         return;
     }
-    text_printable(line + 1, length, name, sizeof name);
+    text_printable(text + 1, length, name, sizeof name);
     for (unsigned i = 0; i < file->count; i++) {
         if (!strcmp(file->exposures[i].name, name)) {
-            complain_at(file, file->line, "got a second section [%s], expected another name", name);
+            complain_at(file, line, "got a second section [%s], expected another name", name);
             return;
         }
     }
@@ -221,70 +217,42 @@ static void begin_section(struct file *file, const char *line)
     file->exposures = larger;
     larger[file->count] = (struct exposure){ .backend = backend_find(NULL) };
     strcpy(larger[file->count++].name, name);
-    file->section_line = file->line;
+    file->section_line = line;
 }
 
-/* Lines for inih, whose own reading splits long ones and tells no line's number. */
-static char *read_line(char *line, int room, void *argument)
+static int take_section(void *argument, int line, const char *text)
 {
     struct file *file = argument;
-    const char *at = file->at;
-    size_t length, longest = (size_t)room - 2;
 
-    if (!at || !*at || file->status)
-        return NULL;
-    file->line++;
-    length = strcspn(at, "\n");
-    file->at = at[length] ? at + length + 1 : NULL;
-    /* An indented line would be taken for more of the value before it. */
-    for (; length && isspace((unsigned char)*at); at++)
-        length--;
-    if (length > longest) {
-        complain_at(file, file->line, "got a longer line, expected at most %zu bytes", longest);
-        return NULL;
-    }
-    memcpy(line, at, length);
-    line[length] = '\0';
-    if (*line == '[')
-        begin_section(file, line);
-    return file->status ? NULL : line;
+    end_section(file);
+    if (!file->status)
+        begin_section(file, line, text);
+    return file->status;
 }
 
-static int read_whole(struct file *file)
+static void complain_of_line(void *argument, int line, const char *what)
 {
-    const char *path = file->arguments->config;
-    FILE *stream;
-    int err = settings_file_open(path, &stream);
-
-    text_printable(path, strlen(path), file->path, sizeof file->path);
-    if (!err) {
-        err = settings_file_read(fileno(stream), FILE_BYTES_MAX, &file->text);
-        fclose(stream);
-    }
-    if (!err)
-        return STATUS_OK;
-    complain("can't read %s: %s", file->path, settings_file_error(err));
-    return STATUS_FAILED;
+    complain_at(argument, line, "%s", what);
 }
 
 int exposures_of_file(const struct arguments *arguments, struct exposure **exposures,
                       unsigned *count)
 {
+    static const struct ini_taker taker = { take_section, take_pair, complain_of_line };
+    const char *path = arguments->config;
     struct file file = { .arguments = arguments };
-    int wrong_line;
+    int err;
 
-    file.status = read_whole(&file);
-    if (!file.status) {
-        file.at = file.text;
-        wrong_line = ini_parse_stream(read_line, &file, take_pair, &file);
-        if (wrong_line && !file.status)
-            complain_at(&file, wrong_line, "expected key = value");
+    text_printable(path, strlen(path), file.path, sizeof file.path);
+    err = ini_file_read(path, &taker, &file);
+    if (err < 0) {
+        complain("can't read %s: %s", file.path, settings_file_error(err));
+        file.status = STATUS_FAILED;
     }
     if (!file.status)
         end_section(&file);
     if (!file.status && !file.count)
         complain_at(&file, 1, "expected a [section] for each service");
-    free(file.text);
     free(file.proxy_url);
     *exposures = file.exposures;
     *count = file.count;

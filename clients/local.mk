@@ -56,10 +56,10 @@ else
 tristero_tunnel_SOURCES += clients/qr_none.c
 endif
 EXTRA_DIST += $(directory_sources) clients/directory_none.c clients/qr.c clients/qr_none.c
-tristero_tunnel_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS) $(INIH_CFLAGS) $(JANSSON_CFLAGS) $(CURSES_CFLAGS) \
+tristero_tunnel_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS) $(JANSSON_CFLAGS) $(CURSES_CFLAGS) \
 	$(MICROHTTPD_CFLAGS) $(QRENCODE_CFLAGS)
 tristero_tunnel_LDADD = clients/libtristero-tunnel.la relay/librelay.la $(SODIUM_LIBS) \
-	$(INIH_LIBS) $(JANSSON_LIBS) $(CURSES_LIBS) $(MICROHTTPD_LIBS) $(QRENCODE_LIBS) $(PTHREAD_LIBS)
+	$(JANSSON_LIBS) $(CURSES_LIBS) $(MICROHTTPD_LIBS) $(QRENCODE_LIBS) $(PTHREAD_LIBS)
 
 EXTRA_DIST += clients/python/serve_file.py clients/perl/serve-file
 

@@ -26,6 +26,7 @@ relay_librelay_la_SOURCES = \
 	relay/carried.c relay/carried.h \
 	relay/duplex.c relay/duplex.h \
 	relay/flow.c relay/flow.h \
+	relay/ini_file.c relay/ini_file.h \
 	relay/log.c relay/log.h \
 	relay/log_budget.c relay/log_budget.h \
 	relay/pipe_pool.c relay/pipe_pool.h \
@@ -37,8 +38,8 @@ relay_librelay_la_SOURCES = \
 	relay/tally.c relay/tally.h \
 	relay/thread_stack.c relay/thread_stack.h \
 	relay/tunnel.c relay/tunnel.h
-relay_librelay_la_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS)
-relay_librelay_la_LIBADD = relay/libmux.la $(SODIUM_LIBS) $(PTHREAD_LIBS)
+relay_librelay_la_CFLAGS = $(AM_CFLAGS) $(INIH_CFLAGS) $(SODIUM_CFLAGS)
+relay_librelay_la_LIBADD = relay/libmux.la $(INIH_LIBS) $(SODIUM_LIBS) $(PTHREAD_LIBS)
 
 if WITH_SSH
 relay_librelay_la_SOURCES += \

@@ -8,13 +8,11 @@ server_libserver_la_SOURCES = \
 	server/confine.c server/confine.h \
 	server/limits.c server/limits.h \
 	server/settings.c server/settings.h
-server_libserver_la_CFLAGS = $(AM_CFLAGS) $(INIH_CFLAGS)
-server_libserver_la_LIBADD = $(INIH_LIBS)
 
 tristero_tunneld_SOURCES = server/main.c
 tristero_tunneld_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
 tristero_tunneld_LDADD = server/libserver.la rpc/librpc.la relay/librelay.la \
-	$(XMLRPC_SERVER_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS) $(PTHREAD_LIBS)
+	$(XMLRPC_SERVER_LIBS) $(SYSTEMD_LIBS) $(PTHREAD_LIBS)
 
 # The unit names the daemon where it will be, which make knows and configure
 # does not yet.

@@ -30,13 +30,14 @@ unit_tests = \
 	tests/unit/test_webmux_frame \
 	tests/unit/test_webmux_random
 if WITH_SSH
-unit_tests += tests/unit/test_ssh_keys
+unit_tests += tests/unit/test_ssh_authorized tests/unit/test_ssh_host_key
 endif
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-noinst_HEADERS = tests/unit/reading.h tests/unit/relaying.h tests/unit/sockets.h \
+noinst_HEADERS = tests/unit/files.h tests/unit/reading.h tests/unit/relaying.h tests/unit/sockets.h \
 	tests/unit/ssh_test_keys.h tests/unit/unit.h tests/unit/webmux_ends.h
-reading = tests/unit/reading.c
+files = tests/unit/files.c
+reading = tests/unit/reading.c $(files)
 relaying = tests/unit/relaying.c $(sockets)
 sockets = tests/unit/sockets.c
 webmux_ends = tests/unit/webmux_ends.c
@@ -53,10 +54,10 @@ tests_unit_test_client_CFLAGS = $(unit_cflags)
 tests_unit_test_client_LDADD = clients/libtristero-tunnel.la $(unit_libs)
 tests_unit_test_config_SOURCES = tests/unit/test_config.c $(reading)
 tests_unit_test_config_CFLAGS = $(unit_cflags)
-tests_unit_test_config_LDADD = server/libserver.la $(INIH_LIBS) $(unit_libs)
+tests_unit_test_config_LDADD = server/libserver.la $(unit_libs)
 tests_unit_test_config_file_SOURCES = tests/unit/test_config_file.c $(reading)
 tests_unit_test_config_file_CFLAGS = $(unit_cflags)
-tests_unit_test_config_file_LDADD = server/libserver.la $(INIH_LIBS) $(unit_libs)
+tests_unit_test_config_file_LDADD = server/libserver.la $(unit_libs)
 tests_unit_test_duplex_SOURCES = tests/unit/test_duplex.c $(relaying)
 tests_unit_test_duplex_CFLAGS = $(unit_cflags)
 tests_unit_test_duplex_LDADD = $(unit_libs)
@@ -83,12 +84,17 @@ tests_unit_test_refusals_LDADD = $(unit_libs)
 tests_unit_test_relay_SOURCES = tests/unit/test_relay.c $(sockets)
 tests_unit_test_relay_CFLAGS = $(unit_cflags)
 tests_unit_test_relay_LDADD = $(unit_libs)
-tests_unit_test_ssh_keys_CFLAGS = $(unit_cflags) $(SSH_CFLAGS)
-tests_unit_test_ssh_keys_LDADD = $(unit_libs) $(SSH_LIBS)
+tests_unit_test_ssh_authorized_SOURCES = tests/unit/test_ssh_authorized.c $(files)
+tests_unit_test_ssh_authorized_CFLAGS = $(unit_cflags) $(SSH_CFLAGS)
+tests_unit_test_ssh_authorized_LDADD = $(unit_libs) $(SSH_LIBS)
+tests_unit_test_ssh_host_key_SOURCES = tests/unit/test_ssh_host_key.c $(files)
+tests_unit_test_ssh_host_key_CFLAGS = $(unit_cflags) $(SSH_CFLAGS)
+tests_unit_test_ssh_host_key_LDADD = $(unit_libs) $(SSH_LIBS)
 tests_unit_test_tally_CFLAGS = $(unit_cflags)
 tests_unit_test_tally_LDADD = $(unit_libs)
 tests_unit_test_uri_CFLAGS = $(unit_cflags)
 tests_unit_test_uri_LDADD = $(unit_libs)
+tests_unit_test_users_SOURCES = tests/unit/test_users.c $(files)
 tests_unit_test_users_CFLAGS = $(unit_cflags)
 tests_unit_test_users_LDADD = rpc/librpc.la $(CRYPT_LIBS) $(unit_libs)
 tests_unit_test_webmux_SOURCES = tests/unit/test_webmux.c $(webmux_ends)

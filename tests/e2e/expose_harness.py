@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import socketserver
-import threading
 
 import harness
 from harness import TUNNEL
@@ -62,22 +61,14 @@ class ExposeCase(harness.Case):
         return super().start_program(arguments, env={"TMPDIR": self.temporary_folder(), **(env or {})},
                                      **how)
 
-    def _serve(self, server):
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(serving.join)
-        self.addCleanup(server.shutdown)
-        return server
-
     def web(self, port=0):
         """The port of a service that speaks HTTP."""
-        return self._serve(Web(("127.0.0.1", port), _Handler)).server_port
+        return self.run_server(Web(("127.0.0.1", port), _Handler)).server_port
 
     def local_web(self):
         """The path of the Unix socket of one."""
         path = os.path.join(self.temporary_folder(), "web")
-        self._serve(_LocalWeb(path, _Handler))
+        self.run_server(_LocalWeb(path, _Handler))
         return path
 
     def line_service(self, greeting=b""):
@@ -95,7 +86,7 @@ class ExposeCase(harness.Case):
             def handle_error(self, *_):
                 pass
 
-        return self._serve(Server(("127.0.0.1", 0), Handler)).server_address[1]
+        return self.run_server(Server(("127.0.0.1", 0), Handler)).server_address[1]
 
     def closed_port(self):
         with socket.socket() as closed:

@@ -663,6 +663,13 @@ class Case(unittest.TestCase):
         self.addCleanup(program.clean_up)
         return program
 
+    def run_server(self, server):
+        """One of socketserver, beside the test."""
+        in_thread(server.serve_forever)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return server
+
     def temporary_folder(self):
         folder = tempfile.TemporaryDirectory(prefix="tristero-e2e-")
         self.addCleanup(folder.cleanup)

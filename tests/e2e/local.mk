@@ -21,6 +21,9 @@ e2e_tests = \
 	tests/e2e/test_reload.py \
 	tests/e2e/test_rpc.py \
 	tests/e2e/test_serving.py \
+	tests/e2e/test_serving_again.py \
+	tests/e2e/test_serving_detour.py \
+	tests/e2e/test_serving_python.py \
 	tests/e2e/test_signals.py \
 	tests/e2e/test_trip.py \
 	tests/e2e/test_webmux.py \
@@ -62,8 +65,8 @@ TESTS += $(ssh_tests)
 endif
 TESTS += $(fault_tests) $(e2e_tests)
 EXTRA_DIST += $(long_tests) $(e2e_tests) $(fault_tests) $(ssh_tests) $(ssh_fault_tests) tests/e2e/browser.py \
-	tests/e2e/confined.py tests/e2e/faults.py tests/e2e/expose_harness.py tests/e2e/harness.py tests/e2e/pattern.py \
-	tests/e2e/peer.py tests/e2e/ssh_forger.py tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py \
+	tests/e2e/confined.py tests/e2e/detour.py tests/e2e/faults.py tests/e2e/expose_harness.py tests/e2e/harness.py tests/e2e/pattern.py \
+	tests/e2e/peer.py tests/e2e/serving_harness.py tests/e2e/ssh_forger.py tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py \
 	tests/e2e/ssh_peer.py tests/e2e/webmux_harness.py tools/packages
 
 # Never installed; rpath makes libtool build a shared object all the same.

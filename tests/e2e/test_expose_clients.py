@@ -166,7 +166,7 @@ class Curl(ClientCase):
         return folder, "http://%s:%d" % self.address_of("--dir", folder)
 
     def digests(self):
-        server = self._serve(Web(("127.0.0.1", 0), _Digests))
+        server = self.run_server(Web(("127.0.0.1", 0), _Digests))
         return "http://%s:%d" % self.address_of(server.server_port)
 
     def content(self, *path):

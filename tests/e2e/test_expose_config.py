@@ -63,7 +63,8 @@ class Configured(ExposeCase):
                 ("[]\n", 1, "[NAME]"),
                 ("\n", 1, "[section]"),
                 ("", 1, "[section]"),
-                ("[a]\nservice = " + 500 * "8" + "\n", 2, "longer line")):
+                ("[a]\nservice = " + 500 * "8" + "\n", 2, "longer line"),
+                (b"[a]\nservice = 8\x000\n", 2, "NUL byte")):
             with self.subTest(text=text[:40]):
                 path = self.file(text)
                 done = run([TUNNEL, "--proxy", self.daemon.url, "expose", "--config", path])
@@ -72,7 +73,7 @@ class Configured(ExposeCase):
                     self.assertIn(word, done.stderr)
 
     def test_a_file_that_can_t_be_read_is_told(self):
-        for path in ("/no/such/file", self.temporary_folder(), self.file(b"[a]\nservice = 8\x000\n")):
+        for path in ("/no/such/file", self.temporary_folder()):
             done = run([TUNNEL, "--proxy", self.daemon.url, "expose", "--config", path])
             self.assertEqual((done.returncode, done.stdout), (1, ""))
             self.assertIn(path, done.stderr)

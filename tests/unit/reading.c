@@ -1,5 +1,7 @@
 #include "tests/unit/reading.h"
 
+#include "tests/unit/files.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,34 +27,23 @@ int read_words(char **words)
     return config_read(argc, argv, &config, &wish, config_error);
 }
 
-void write_file(const char *text, size_t length)
-{
-    FILE *file = fopen(config_path, "w");
-
-    if (!file || fwrite(text, 1, length, file) != length || fclose(file))
-        abort();
-}
-
 int read_file(const char *text)
 {
-    write_file(text, strlen(text));
+    write_text(config_path, text, 0600);
     return read_line("--config", config_path);
 }
 
 bool error_is(const char *expected)
 {
-    if (!strcmp(config_error, expected))
-        return true;
-    fprintf(stderr, "\ngot:      %s\nexpected: %s\n", config_error, expected);
-    return false;
+    return is_said_of(expected, "%s", config_error);
 }
 
 bool file_error_is(const char *expected)
 {
-    char whole[CONFIG_ERROR_BYTES];
+    char format[CONFIG_ERROR_BYTES];
 
-    snprintf(whole, sizeof whole, "%s%s", config_path, expected);
-    return error_is(whole);
+    snprintf(format, sizeof format, "%%s%s", expected);
+    return is_said_of(config_path, format, config_error);
 }
 
 int reading_run(const char *subject, CU_TestInfo *tests)

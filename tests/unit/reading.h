@@ -19,8 +19,6 @@ extern char config_path[];                     /* of the file */
 int read_words(char **words);
 #define read_line(...) read_words((char *[]){ __VA_ARGS__ __VA_OPT__(,) NULL })
 
-void write_file(const char *text, size_t length);
-
 /* Writes it and has it read. */
 int read_file(const char *text);
 

@@ -1,6 +1,7 @@
 /* The configuration of the daemon: what options and keys may say, and what is said
  * about mistakes in their values. */
 #include "server/settings.h"
+#include "tests/unit/files.h"
 #include "tests/unit/reading.h"
 
 #include <errno.h>
@@ -98,7 +99,7 @@ static void the_command_line_wins_over_the_file_wherever_config_stands(void)
 {
     const char text[] = "linger = 5\ndrain = 6\n";
 
-    write_file(text, strlen(text));
+    write_bytes(config_path, text, strlen(text), 0600);
     CU_ASSERT_EQUAL_FATAL(read_line("--config", config_path, "--linger", "7"), 0);
     CU_ASSERT_EQUAL(config.relay.linger_ms, 7000);
     CU_ASSERT_EQUAL(config.drain_ms, 6000);

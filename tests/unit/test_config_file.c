@@ -1,6 +1,7 @@
 /* The configuration's file: its lines, what is said about mistakes in them, and the
  * example that comes with the daemon. */
 #include "server/settings.h"
+#include "tests/unit/files.h"
 #include "tests/unit/reading.h"
 
 #include <errno.h>
@@ -70,15 +71,15 @@ static void a_line_is_taken_whole_or_refused(void)
     char line[10000];
 
     fill_line(line, 198);
-    write_file(line, 198);
+    write_bytes(config_path, line, 198, 0600);
     CU_ASSERT_EQUAL_FATAL(read_line("--config", config_path), 0);
     CU_ASSERT_EQUAL(config.relay.linger_ms, 5000);
     fill_line(line, 199);
-    write_file(line, 199);
+    write_bytes(config_path, line, 199, 0600);
     CU_ASSERT_EQUAL(read_line("--config", config_path), -EINVAL);
     CU_ASSERT(file_error_is(":1: got a longer line, expected at most 198 bytes"));
     memset(line, '#', sizeof line);
-    write_file(line, sizeof line);
+    write_bytes(config_path, line, sizeof line, 0600);
     CU_ASSERT_EQUAL(read_line("--config", config_path), -EINVAL);
 }
 
@@ -86,7 +87,7 @@ static void a_nul_byte_is_an_error(void)
 {
     const char text[] = "linger = 5\ndrain = 6\0000\n";
 
-    write_file(text, sizeof text - 1);
+    write_bytes(config_path, text, sizeof text - 1, 0600);
     CU_ASSERT_EQUAL(read_line("--config", config_path), -EINVAL);
     CU_ASSERT(file_error_is(":2: got a NUL byte, expected text"));
 }

@@ -2,6 +2,7 @@
 #include "relay/waker.h"
 #include "rpc/users.h"
 #include "rpc/verified.h"
+#include "tests/unit/files.h"
 #include "tests/unit/unit.h"
 
 #include <crypt.h>
@@ -21,17 +22,9 @@ static char error[USERS_ERROR_BYTES];
 static struct users *users;
 static struct crypt_data work;
 
-static void write_file(const char *text, size_t length)
-{
-    FILE *file = fopen(path, "w");
-
-    if (!file || fwrite(text, 1, length, file) != length || fclose(file))
-        abort();
-}
-
 static int read_text(const char *text)
 {
-    write_file(text, strlen(text));
+    write_text(path, text, 0600);
     users = NULL;
     strcpy(error, "");
     return users_read(path, &users, error);
@@ -70,13 +63,10 @@ static bool remember(const char *name, const char *password, int64_t now_ms)
 /* expected is what follows the name of the file. */
 static bool error_is(const char *expected)
 {
-    char whole[USERS_ERROR_BYTES];
+    char format[USERS_ERROR_BYTES];
 
-    snprintf(whole, sizeof whole, "%s%s", path, expected);
-    if (!strcmp(error, whole))
-        return true;
-    fprintf(stderr, "\ngot:      %s\nexpected: %s\n", error, whole);
-    return false;
+    snprintf(format, sizeof format, "%%s%s", expected);
+    return is_said_of(path, format, error);
 }
 
 static void every_kind_of_hash_is_verified(void)
@@ -205,11 +195,11 @@ static void a_file_that_cannot_be_read_is_an_error(void)
     CU_ASSERT_STRING_EQUAL(error, "can't read /nonexistent: No such file or directory");
     CU_ASSERT_EQUAL(users_read("/", &users, error), -EISDIR);
     memset(large, '\n', sizeof large);
-    write_file(large, sizeof large);
+    write_bytes(path, large, sizeof large, 0600);
     CU_ASSERT_EQUAL(users_read(path, &users, error), -EFBIG);
     CU_ASSERT_PTR_NOT_NULL(strstr(error, "more than a mebibyte"));
     CU_ASSERT_EQUAL(users_read("/dev/zero", &users, error), -EFBIG);
-    write_file("jo:" BCRYPT_HASH "\n\0", sizeof "jo:" BCRYPT_HASH "\n");
+    write_bytes(path, "jo:" BCRYPT_HASH "\n\0", sizeof "jo:" BCRYPT_HASH "\n", 0600);
     CU_ASSERT_EQUAL(users_read(path, &users, error), -EILSEQ);
 }
 

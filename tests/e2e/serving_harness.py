@@ -1,0 +1,134 @@
+"""serving_harness: what the tests of serving by the library stand on, besides harness:
+a program of its own (serve.c), and ways to break its connections."""
+
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+import harness
+from harness import Case, address_of, connect, listen, receive_until_end
+
+SERVE = os.path.abspath(os.environ.get("TRISTERO_SERVE") or
+                        os.path.join(os.path.dirname(harness.TUNNELD), "tests", "e2e", "serve"))
+NO_PROXIES = {"NO_PROXY": "", "no_proxy": ""}
+
+
+class Server(harness.Program):
+    """The program, once it serves: events are its lines."""
+
+    def __init__(self, url, connections=1, service="echo", env=None):
+        super().__init__([SERVE, url, str(connections), str(service)], env=env,
+                         stdin=subprocess.PIPE)
+        self.seen = []
+        match = re.fullmatch(r"serving (tcp://\S+)", self.line())
+        self.address = address_of(match[1])
+
+    def wait_for(self, event):
+        """The next line that begins so; those before it are passed over."""
+        while not (line := self.line()).startswith(event + " "):
+            self.seen.append(line)
+        self.seen.append(line)
+        return line
+
+    def statistics(self):
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+        return {name: int(value) for name, value in
+                re.findall(r"(\w+)=(\d+)", self.wait_for("statistics"))}
+
+    def connect(self, **how):
+        return connect(self.address, **how)
+
+    def clean_up(self):
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
+        super().clean_up()
+
+
+class ServingCase(Case):
+    def start_server(self, url, *arguments, **how):
+        server = Server(url, *arguments, **how)
+        self.addCleanup(server.clean_up)
+        return server
+
+    def client(self, server, **how):
+        client = server.connect(**how)
+        self.addCleanup(client.close)
+        return client
+
+    def assert_echoes(self, server):
+        with server.connect() as client:
+            client.sendall(b"echo")
+            client.shutdown(socket.SHUT_WR)
+            self.assertEqual(receive_until_end(client), b"echo")
+
+    def start(self, *arguments, options=(), **how):
+        daemon = self.start_daemon("--drain", "0", "--reserve", "30", *options)
+        return daemon, self.start_server(daemon.url, *arguments, **how)
+
+    def stop(self, server):
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        return server.rest_of_output()
+
+    def echo_service(self):
+        """A port of this machine that echoes."""
+        listener = listen(backlog=300)
+        self.addCleanup(listener.close)
+
+        def serve(connection):
+            with connection:
+                try:
+                    while piece := connection.recv(65536):
+                        connection.sendall(piece)
+                except OSError:
+                    pass
+
+        def accept():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        return listener.getsockname()[1]
+
+    def accept(self, listener):
+        connection, address = listener.accept()
+        connection.settimeout(harness.WAIT_S)
+        self.addCleanup(connection.close)
+        return connection, address
+
+    def cut_carriers(self, server):
+        """Shuts the carriers' sockets down from within the server, by pidfd_getfd where
+        that may be; else the test is skipped."""
+        pidfd = os.pidfd_open(server.pid)
+        cut = 0
+        for name in os.listdir(f"/proc/{server.pid}/fd"):
+            try:
+                if not os.readlink(f"/proc/{server.pid}/fd/{name}").startswith("socket:"):
+                    continue
+            except OSError:
+                continue
+            copy = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd, int(name), 0)
+            if copy < 0:
+                os.close(pidfd)
+                self.skipTest("no descriptor of another process may be had")
+            with socket.socket(fileno=copy) as other:
+                try:
+                    peer = other.getpeername()
+                except OSError:
+                    continue
+                if isinstance(peer, tuple) and peer[1] == server.address[1] - 1:
+                    other.shutdown(socket.SHUT_RDWR)
+                    cut += 1
+        os.close(pidfd)
+        return cut

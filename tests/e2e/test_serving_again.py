@@ -1,0 +1,144 @@
+#!/usr/bin/python3 -B
+"""Serving by the library: coming back after a lost connection, a proxy that starts anew, and
+proxies that turn the server away."""
+
+import os
+import re
+import threading
+import time
+import xmlrpc.server
+
+import harness
+from harness import (PortBlock, address_of, how_it_ended, in_thread, listen, receive_exactly, reset,
+                     wait_until)
+from serving_harness import NO_PROXIES, ServingCase
+
+class ComingBack(ServingCase):
+    def test_after_a_lost_connection_it_is_at_the_same_address(self):
+        daemon, server = self.start(2)
+        client = self.client(server)
+        client.sendall(b"x")
+        receive_exactly(client, 1)
+        self.assertEqual(self.cut_carriers(server), 2)
+        self.assertEqual(how_it_ended(client), "reset")
+        for _ in range(2):
+            self.assertIn(f"tcp://{server.address[0]}:{server.address[1]} ",
+                          server.wait_for("attached"))
+        self.assert_echoes(server)
+        self.assertEqual(server.statistics()["lost"], 2)
+
+    def test_of_a_proxy_that_starts_anew_it_gets_a_new_address(self):
+        ports = PortBlock(16)
+        self.addCleanup(ports.release)
+        daemon = self.start_daemon("--drain", "0", ports=ports)
+        port = daemon.port
+        server = self.start_server(daemon.url)
+        self.assert_echoes(server)
+        daemon.process.kill()
+        daemon.wait()
+        server.wait_for("lost")
+        waits = [int(re.search(r"wait=(\d+)", server.wait_for("retrying"))[1]) for _ in range(3)]
+        # From the second on, if it was still let in by the proxy that was ending.
+        for number, wait_ms in enumerate(waits, waits[0] > 1000):
+            self.assertTrue(500 << number <= wait_ms <= 1000 << number, waits)
+        other = self.start_daemon("--drain", "0", listen_on=f"127.0.0.1:{port}")
+        moved = server.wait_for("moved")
+        server.address = address_of(moved.split()[1])
+        self.assertIn(server.address[1], other.ports.listening())
+        self.assert_echoes(server)
+        self.stop(server)
+
+    def fake_proxy(self, *ports, gone=(), on_open=None):
+        """Its tunnels have those server ports, one after another, and are all known but for
+        those at ports that are gone."""
+        proxy = xmlrpc.server.SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False)
+        opened = []
+
+        def open_tunnel(*backend):
+            opened.append(ports[min(len(opened), len(ports) - 1)])
+            if on_open:
+                on_open(len(opened))
+            return f"webmux://127.0.0.1:{opened[-1]}"
+
+        def get_address(uri):
+            port = address_of(uri)[1]
+            if port in gone:
+                raise xmlrpc.server.Fault(2, "unknown tunnel")
+            return f"tcp://127.0.0.1:{port + 1}"
+
+        proxy.register_function(open_tunnel, "Tunnel.openTunnel")
+        proxy.register_function(get_address, "Tunnel.getTunnelAddress")
+        self.run_server(proxy)
+        return f"http://127.0.0.1:{proxy.server_address[1]}/RPC2", opened
+
+    def turn_away(self, listener, started):
+        """All that come, without a word, once it has started."""
+        def accept():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                started.wait(harness.WAIT_S)
+                reset(connection)
+
+        self.addCleanup(listener.close)
+        in_thread(accept)
+
+    def test_one_who_is_turned_away_again_and_again_opens_another_tunnel(self):
+        once, then = listen(), listen()
+        self.addCleanup(then.close)
+        url, opened = self.fake_proxy(*(each.getsockname()[1] for each in (once, then)))
+        started = threading.Event()
+        self.turn_away(once, started)
+        server = self.start_server(url)
+        started.set()
+        self.accept(then)
+        server.wait_for("moved")
+        self.assertEqual(len(opened), 2)
+        self.assertGreater(len(server.seen), 4)
+
+    def test_services_of_one_program_get_tunnels_of_their_own_when_a_proxy_starts_anew(self):
+        listeners = [listen() for _ in range(3)]
+        first, second, third = (listener.getsockname()[1] for listener in listeners)
+        gone = set()
+
+        def on_open(count):
+            if count == 3:                  # it gives the same port first as it did before
+                listeners[0] = listen(port=first)
+
+        url, opened = self.fake_proxy(first, second, first, third, gone=gone, on_open=on_open)
+        service = self.echo_service()
+        path = os.path.join(self.temporary_folder(), "services.conf")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"[a]\nservice = {service}\n[b]\nservice = {service}\n")
+        program = self.start_program([harness.TUNNEL, "--proxy", url, "expose", "--config", path],
+                           env=NO_PROXIES)
+        carriers = [self.accept(listener)[0] for listener in listeners[:2]]
+        for listener in listeners[:2]:
+            listener.close()
+        gone.add(second)
+        for carrier in carriers:
+            carrier.sendall(bytes.fromhex("000000d000001000"))
+            time.sleep(0.1)
+            reset(carrier)
+        wait_until(lambda: len(opened) >= 3, "one of them opens another tunnel")
+        self.accept(listeners[0])
+        self.accept(listeners[2])           # and so does the other
+        self.assertEqual(opened, [first, second, first, third])
+        for listener in listeners:
+            listener.close()
+
+    def test_it_stops_while_it_tries(self):
+        daemon = self.start_daemon("--drain", "0")
+        server = self.start_server(daemon.url)
+        daemon.process.kill()
+        daemon.wait()
+        server.wait_for("retrying")
+        began = time.monotonic()
+        self.stop(server)
+        self.assertLess(time.monotonic() - began, 5)
+
+
+if __name__ == "__main__":
+    harness.main()
