@@ -164,9 +164,10 @@ const struct method tunnel_methods[] = {
         .help = "Opens a tunnel and returns the URI where the server, the program behind the NAT, "
                 "connects out to, such as tcp://proxy.example.org:8010. The parameter names the "
                 "backend, the way to connect; without it, it is tcp: one connection from the "
-                "server, one from a client. With ssh, where the proxy has it, ssh -N -R 0:HOST:PORT "
-                "URI connects, for any number of clients. Connect soon, and from the address that this call "
-                "came from; ask getTunnelAddress for the address to advertise.",
+                "server, one from a client. The others are for any number of clients: webmux, "
+                "streams of WebMUX over connections of the server, and ssh, where the proxy has it: "
+                "ssh -N -R 0:HOST:PORT URI connects. Connect soon, and from the address that this "
+                "call came from; ask getTunnelAddress for the address to advertise.",
         .run = open_tunnel,
     }, {
         .name = "Tunnel.getTunnelAddress",

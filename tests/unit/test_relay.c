@@ -49,6 +49,19 @@ static int open_tunnel(void)
     return err ? err : relay_tunnel_address(relay, &server_uri, &client_uri);
 }
 
+static void begin_with_tunnel(void)
+{
+    begin();
+    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+}
+
+static bool passes_a_byte(int from, int to)
+{
+    char byte;
+
+    return send(from, "x", 1, 0) == 1 && recv(to, &byte, 1, 0) == 1 && byte == 'x';
+}
+
 static bool is_empty(void *unused)
 {
     struct relay_counts counts = relay_counts(relay);
@@ -117,8 +130,7 @@ static void a_server_that_speaks_first_is_heard(void)
     int server, client;
 
     set_up();
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     server = connect_to(server_uri.port);
     CU_ASSERT_EQUAL(send(server, "220 hello\n", 10, 0), 10);
     usleep(50 * 1000);
@@ -135,8 +147,7 @@ static void a_client_that_comes_first_is_held_until_the_server_attaches(void)
     int server, client;
 
     set_up();
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     client = connect_to(client_uri.port);
     CU_ASSERT_EQUAL(send(client, "GET", 3, 0), 3);
     shutdown(client, SHUT_WR);
@@ -156,8 +167,7 @@ static void what_a_server_sent_before_it_ended_is_kept_for_its_client(void)
     int server, client;
 
     set_up();
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     server = connect_to(server_uri.port);
     CU_ASSERT_EQUAL(send(server, "all of it", 9, 0), 9);
     shutdown(server, SHUT_WR);
@@ -176,12 +186,10 @@ static void each_port_takes_one_connection(void)
     int server, client;
 
     set_up();
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     server = connect_to(server_uri.port);
     client = connect_to(client_uri.port);
-    CU_ASSERT_EQUAL(send(server, "x", 1, 0), 1);
-    CU_ASSERT_EQUAL(recv(client, &(char){ 0 }, 1, 0), 1);
+    CU_ASSERT_TRUE(passes_a_byte(server, client));
     CU_ASSERT_EQUAL(connect_to(server_uri.port), -1);
     CU_ASSERT_EQUAL(connect_to(client_uri.port), -1);
     close(server);
@@ -195,8 +203,7 @@ static void only_the_opener_attaches(void)
     int stranger, server, client;
 
     set_up();
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     stranger = connect_from("127.0.0.2", server_uri.port);
     CU_ASSERT(stranger >= 0);
     CU_ASSERT(read_all(stranger, bytes, sizeof bytes) <= 0);
@@ -204,8 +211,7 @@ static void only_the_opener_attaches(void)
     close(stranger);
     server = connect_to(server_uri.port);
     client = connect_from("127.0.0.2", client_uri.port);
-    CU_ASSERT_EQUAL(send(server, "x", 1, 0), 1);
-    CU_ASSERT_EQUAL(recv(client, bytes, sizeof bytes, 0), 1);
+    CU_ASSERT_TRUE(passes_a_byte(server, client));
     close(server);
     close(client);
     finish();
@@ -217,12 +223,10 @@ static void anyone_attaches_where_the_operator_says_so(void)
 
     set_up();
     settings.attach_from_any = true;
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     server = connect_from("127.0.0.2", server_uri.port);
     client = connect_to(client_uri.port);
-    CU_ASSERT_EQUAL(send(server, "x", 1, 0), 1);
-    CU_ASSERT_EQUAL(recv(client, &(char){ 0 }, 1, 0), 1);
+    CU_ASSERT_TRUE(passes_a_byte(server, client));
     close(server);
     close(client);
     finish();
@@ -235,8 +239,7 @@ static void a_tunnel_without_a_server_is_closed_in_time(void)
 
     set_up();
     settings.attach_timeout_ms = 100;
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     client = connect_to(client_uri.port);
     CU_ASSERT_EQUAL(read_all(client, bytes, sizeof bytes), -ECONNRESET);
     close(client);
@@ -249,13 +252,11 @@ static void an_attached_server_waits_longer_than_the_attach_timeout(void)
 
     set_up();
     settings.attach_timeout_ms = 100;
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     server = connect_to(server_uri.port);
     usleep(300 * 1000);
     client = connect_to(client_uri.port);
-    CU_ASSERT_EQUAL(send(client, "x", 1, 0), 1);
-    CU_ASSERT_EQUAL(recv(server, &(char){ 0 }, 1, 0), 1);
+    CU_ASSERT_TRUE(passes_a_byte(client, server));
     close(server);
     close(client);
     finish();
@@ -266,8 +267,7 @@ static void a_server_that_breaks_off_before_its_client_closes_the_tunnel(void)
     int server;
 
     set_up();
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     server = connect_to(server_uri.port);
     usleep(50 * 1000);
     reset(server);
@@ -292,8 +292,7 @@ static void a_server_that_ends_before_its_client_lingers(void)
 
     set_up();
     settings.linger_ms = 100;
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     server = connect_to(server_uri.port);
     close(server);
     finish();
@@ -315,13 +314,11 @@ static void changed_settings_hold_for_new_tunnels_and_spare_live_ones(void)
 {
     struct tunnel_uri first;
     int server, client;
-    char byte;
 
     set_up();
     settings.max_tunnels = 2;
     settings.attach_timeout_ms = 60000;
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     first = server_uri;
     settings.attach_timeout_ms = 200;
     settings.max_tunnels = 1;
@@ -339,8 +336,7 @@ static void changed_settings_hold_for_new_tunnels_and_spare_live_ones(void)
     CU_ASSERT_EQUAL(relay_counts(relay).tunnels, 1);
     server = connect_to(first.port);
     client = connect_to((uint16_t)(first.port + 1));
-    CU_ASSERT_EQUAL(send(client, "x", 1, 0), 1);
-    CU_ASSERT_EQUAL(recv(server, &byte, 1, 0), 1);
+    CU_ASSERT_TRUE(passes_a_byte(client, server));
     close(client);
     close(server);
     finish();
@@ -377,15 +373,13 @@ static void a_relay_that_refuses_new_tunnels_lets_the_others_finish(void)
     int server, client;
 
     set_up();
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     server = connect_to(server_uri.port);
     client = connect_to(client_uri.port);
     relay_refuse_new(relay);
     CU_ASSERT_EQUAL(open_tunnel(), -ESHUTDOWN);
     CU_ASSERT_EQUAL(relay_wait_until_empty(relay, 50), -ETIMEDOUT);
-    CU_ASSERT_EQUAL(send(client, "x", 1, 0), 1);
-    CU_ASSERT_EQUAL(recv(server, &(char){ 0 }, 1, 0), 1);
+    CU_ASSERT_TRUE(passes_a_byte(client, server));
     close(server);
     close(client);
     CU_ASSERT_EQUAL(relay_wait_until_empty(relay, 5000), 0);
@@ -398,12 +392,10 @@ static void ending_all_resets_whoever_is_connected(void)
     int server, client;
 
     set_up();
-    begin();
-    CU_ASSERT_EQUAL_FATAL(open_tunnel(), 0);
+    begin_with_tunnel();
     server = connect_to(server_uri.port);
     client = connect_to(client_uri.port);
-    CU_ASSERT_EQUAL(send(client, "x", 1, 0), 1);
-    CU_ASSERT_EQUAL(recv(server, bytes, 1, 0), 1);
+    CU_ASSERT_TRUE(passes_a_byte(client, server));
     relay_end_all(relay);
     CU_ASSERT_EQUAL(read_all(server, bytes, sizeof bytes), -ECONNRESET);
     CU_ASSERT_EQUAL(read_all(client, bytes, sizeof bytes), -ECONNRESET);
