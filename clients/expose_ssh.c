@@ -8,6 +8,7 @@
 #include "clients/ssh_child.h"
 
 #include "relay/net_address.h"
+#include "relay/uri.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -230,6 +231,7 @@ static void take_client(struct carrier *carrier)
 static bool run_ssh(struct carrier *carrier)
 {
     char goal[PATH_MAX], known_hosts[PATH_MAX];
+    struct tunnel_uri uri;
     struct ssh_child child;
     struct tristero_error error;
     bool stopped = false;
@@ -241,10 +243,11 @@ static bool run_ssh(struct carrier *carrier)
         snprintf(carrier->why, sizeof carrier->why, "%s", error.text);
         return false;
     }
+    tunnel_uri_parse(carrier->server_uri, strlen(carrier->server_uri), &uri, NULL);
     format_goal(carrier, goal);
     path_in(carrier, "known_hosts", known_hosts);
     snprintf(carrier->why, sizeof carrier->why, "ssh ended without a word");
-    err = ssh_child_start(&child, connection, carrier->server_uri, goal, known_hosts,
+    err = ssh_child_start(&child, connection, uri.user, goal, known_hosts,
                           carrier->exposure->timeout_s);
     close(connection);
     if (err) {

@@ -65,20 +65,20 @@ static int spawn(struct ssh_child *child, char *const arguments[], int connectio
     return -err;
 }
 
-int ssh_child_start(struct ssh_child *child, int connection, const char *uri, const char *goal,
+int ssh_child_start(struct ssh_child *child, int connection, const char *user, const char *goal,
                     const char *known_hosts, int timeout_s)
 {
     char forward[GOAL_BYTES], file[GOAL_BYTES], timeout[48];
-    static const char host[] = "HostKeyAlias=" SSH_CHILD_HOST;
     const char *arguments[] = {
         "ssh", "-F", "none", "-N", "-T", "-a", "-x",
         "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes",
         "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3",
         "-o", "StrictHostKeyChecking=yes", "-o", "UpdateHostKeys=no", "-o", "CheckHostIP=no",
-        "-o", host, "-o", "GlobalKnownHostsFile=/dev/null",
+        "-o", "GlobalKnownHostsFile=/dev/null",
         "-o", "IdentityFile=none", "-o", "IdentityAgent=none",      /* the token is enough */
         "-o", "ProxyCommand=-",         /* it has the connection, as standard input and output */
-        "-o", file, "-o", timeout, "-R", forward, uri, NULL
+        "-o", file, "-o", timeout, "-R", forward,
+        "-l", user, SSH_CHILD_HOST, NULL
     };
 
     *child = (struct ssh_child){ 0 };

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* How the proxy is called in the file of its key. */
+/* How the proxy is called, also in the file of its key. */
 #define SSH_CHILD_HOST "tristero-proxy"
 
 struct ssh_child {
@@ -18,9 +18,9 @@ struct ssh_child {
 };
 
 /* connection leads to the proxy already, and stays the caller's: so ssh goes the way that
- * the calls go. uri is that of the proxy, goal what clients are connected to, as in -R 0:GOAL. The
- * user's own configuration of ssh is not read. 0 or a negative errno. */
-int ssh_child_start(struct ssh_child *child, int connection, const char *uri, const char *goal,
+ * the calls go. user is who it says it is, goal what clients are connected to, as in -R 0:GOAL.
+ * The user's own configuration of ssh is not read. 0 or a negative errno. */
+int ssh_child_start(struct ssh_child *child, int connection, const char *user, const char *goal,
                     const char *known_hosts, int timeout_s);
 
 /* After poll: gives each line that has come whole to take, in printable ASCII. False when

@@ -670,6 +670,12 @@ class Case(unittest.TestCase):
         self.addCleanup(server.shutdown)
         return server
 
+    def need_ipv6(self):
+        try:
+            listen("::1").close()
+        except OSError:
+            self.skipTest("no IPv6 here")
+
     def temporary_folder(self):
         folder = tempfile.TemporaryDirectory(prefix="tristero-e2e-")
         self.addCleanup(folder.cleanup)

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import unittest
 import harness
 from expose_harness import ExposeCase, address_of_url, fetch
 from harness import TUNNEL, connect, receive_exactly, run
-from ssh_harness import SSH
+from ssh_harness import SSH, SshDaemon
 
 ZBARIMG = shutil.which("zbarimg")
 
@@ -138,6 +139,36 @@ class Telling(ExposeCase):
         silent.accept()[0].settimeout(1)
         program.signal(signal.SIGTERM)
         self.assertEqual(program.wait(10), 0, program.errors())
+
+
+class OverIPv6(ExposeCase):
+    @classmethod
+    def setUpClass(cls):
+        pass
+
+    def setUp(self):
+        self.need_ipv6()
+        self.daemon = SshDaemon(listen_on="[::1]:0", ssh_listen="[::1]:0")
+        self.addCleanup(self.daemon.clean_up)
+
+    @classmethod
+    def tearDownClass(cls):
+        pass
+
+    def check(self, backend):
+        line = self.expose(self.web(), "--backend", backend).line()
+        port = re.fullmatch(r"(?:http|tcp)://\[::1\]:(\d+)/?", line)[1]
+        self.assertEqual(fetch(("::1", int(port))), b"hello from behind /")
+
+    def test_by_tcp(self):
+        self.check("tcp")
+
+    def test_by_webmux(self):
+        self.check("webmux")
+
+    @unittest.skipUnless(SSH, "there is no ssh")
+    def test_by_ssh(self):
+        self.check("ssh")
 
 
 if __name__ == "__main__":

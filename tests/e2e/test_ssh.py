@@ -880,10 +880,7 @@ class HostKey(SshDaemonCase):
 @needs_ssh
 class IPv6(SshCase):
     def setUp(self):
-        try:
-            harness.listen("::1").close()
-        except OSError:
-            self.skipTest("no IPv6 here")
+        self.need_ipv6()
         self.daemon = self.start_ssh_daemon("--drain", "1", "--reserve", "1", ssh_listen="[::1]:0",
                                             listen_on="[::1]:0")
 

@@ -150,10 +150,7 @@ class AGivenHost(DaemonCase):
 
 class OverIp6(Case):
     def setUp(self):
-        try:
-            harness.listen("::1").close()
-        except OSError:
-            self.skipTest("no IPv6 here")
+        self.need_ipv6()
         self.daemon = self.start_daemon(listen_on="[::1]:0")
 
     def test_the_trip_works_on_loopback(self):
