@@ -21,7 +21,8 @@ enum {
 };
 
 struct attacher {
-    struct tristero_proxy *proxy;
+    struct tristero_proxy proxy;        /* the program's, to be called until is_cancelled */
+    atomic_bool is_cancelled;
     void (*done)(void *context);
     void *context;
     char *server_uri;                   /* the attempt's, while one is under way; */
@@ -52,8 +53,9 @@ enum tristero_status attacher_new(struct tristero_proxy *proxy, void (*done)(voi
     *attacher = calloc(1, sizeof **attacher);
     if (!*attacher)
         return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
-    **attacher = (struct attacher){ .proxy = proxy, .done = done, .context = context,
+    **attacher = (struct attacher){ .proxy = *proxy, .done = done, .context = context,
                                     .backoff_ms = BACKOFF_FIRST_MS };
+    (*attacher)->proxy.is_cancelled = &(*attacher)->is_cancelled;
     pthread_mutex_lock(&all_lock);
     LIST_INSERT_HEAD(&all, *attacher, entry);
     pthread_mutex_unlock(&all_lock);
@@ -64,6 +66,7 @@ void attacher_free(struct attacher *attacher)
 {
     if (!attacher)
         return;
+    atomic_store(&attacher->is_cancelled, true);
     if (attacher->has_thread) {
         pthread_join(attacher->thread, NULL);
         if (!attacher->status)
@@ -104,11 +107,11 @@ enum tristero_status attacher_open(struct attacher *attacher, char **client_uri,
                                    struct tristero_error *error)
 {
     char *server_uri;
-    enum tristero_status status = tristero_open(attacher->proxy, "webmux", &server_uri, error);
+    enum tristero_status status = tristero_open(&attacher->proxy, "webmux", &server_uri, error);
 
     if (status)
         return status;
-    status = tristero_address(attacher->proxy, server_uri, client_uri, error);
+    status = tristero_address(&attacher->proxy, server_uri, client_uri, error);
     if (status) {
         free(server_uri);
         return status;
@@ -120,7 +123,7 @@ enum tristero_status attacher_open(struct attacher *attacher, char **client_uri,
 enum tristero_status attacher_attach(struct attacher *attacher, int *socket,
                                      struct tristero_error *error)
 {
-    return connect_tunnel(attacher->proxy, attacher->server_uri, "webmux", socket, error);
+    return connect_tunnel(&attacher->proxy, attacher->server_uri, "webmux", socket, error);
 }
 
 /* Only the proxy can say that the tunnel is no more: that nobody listens there may
@@ -130,7 +133,7 @@ static bool is_gone(struct attacher *attacher)
     struct tristero_error error;
     char *client_uri;
 
-    if (tristero_address(attacher->proxy, attacher->server_uri, &client_uri, &error))
+    if (tristero_address(&attacher->proxy, attacher->server_uri, &client_uri, &error))
         return error.status == TRISTERO_FAULT;
     free(client_uri);
     return false;

@@ -27,7 +27,8 @@ enum tristero_status attacher_new(struct tristero_proxy *proxy, void (*done)(voi
                                   void *context, struct attacher **attacher,
                                   struct tristero_error *error);
 
-/* Waits for the attempt that is under way. NULL is ignored. */
+/* Breaks off the attempt that is under way, within a second or so, but for the lookup of a
+ * name. NULL is ignored. */
 void attacher_free(struct attacher *attacher);
 
 /* Opens the tunnel: where its clients connect, the caller's to free; and attaches to it.

@@ -4,11 +4,14 @@
 
 #include "clients/tristero_tunnel.h"
 
+#include <stdatomic.h>
+
 struct tristero_proxy {                 /* never changes once it is made */
     char *url;                          /* without user and password */
     char *user, *password;              /* or NULL */
     int call_timeout_ms;
     int attach_timeout_ms;
+    const atomic_bool *is_cancelled;    /* what waits ends within a second or so; or NULL */
 };
 
 /* Fills *error, unless it is NULL; returns status. */

@@ -117,8 +117,18 @@ static void set_up_post(CURL *curl, const struct tristero_proxy *proxy, struct c
     SET(curl, CURLOPT_PASSWORD, proxy->password ? proxy->password : "");
 }
 
+/* What libcurl calls every second or more often: anything but 0 ends the transfer. */
+static int is_cancelled(void *argument, curl_off_t to_receive, curl_off_t received,
+                        curl_off_t to_send, curl_off_t sent)
+{
+    const struct tristero_proxy *proxy = argument;
+
+    (void)to_receive, (void)received, (void)to_send, (void)sent;
+    return proxy->is_cancelled && atomic_load(proxy->is_cancelled);
+}
+
 /* A handle whose errors come as text, and that raises no signal. */
-static CURL *curl_new(char details[CURL_ERROR_SIZE])
+static CURL *curl_new(const struct tristero_proxy *proxy, char details[CURL_ERROR_SIZE])
 {
     CURL *curl = curl_easy_init();
 
@@ -127,6 +137,9 @@ static CURL *curl_new(char details[CURL_ERROR_SIZE])
         return NULL;
     SET(curl, CURLOPT_NOSIGNAL, 1L);
     SET(curl, CURLOPT_ERRORBUFFER, details);
+    SET(curl, CURLOPT_NOPROGRESS, 0L);
+    SET(curl, CURLOPT_XFERINFOFUNCTION, is_cancelled);
+    SET(curl, CURLOPT_XFERINFODATA, proxy);
     return curl;
 }
 
@@ -137,7 +150,7 @@ enum tristero_status transport_post(const struct tristero_proxy *proxy, const ch
     struct curl_slist *fields = curl_slist_append(NULL, "Content-Type: text/xml");
     struct receiving receiving = { 0 };
     char details[CURL_ERROR_SIZE];
-    CURL *curl = fields ? curl_new(details) : NULL;
+    CURL *curl = fields ? curl_new(proxy, details) : NULL;
     enum tristero_status status;
     long http_status = 0;
     CURLcode code;
@@ -231,7 +244,7 @@ enum tristero_status transport_connect(const struct tristero_proxy *proxy, const
 {
     const char *by_way_of = proxy_of_environment();
     char details[CURL_ERROR_SIZE];
-    CURL *curl = curl_new(details);
+    CURL *curl = curl_new(proxy, details);
     enum tristero_status status;
     char url[320];
     CURLcode code;

@@ -159,7 +159,9 @@ void tristero_server_run(struct tristero_server *server);
  * or a signal's handler. */
 void tristero_server_stop(struct tristero_server *server);
 
-/* Resets whoever is connected. Not while tristero_server_run runs. NULL is ignored. */
+/* Resets whoever is connected, and breaks off an attempt to attach that is under way, within
+ * a second or so, but for the lookup of a name. Not while tristero_server_run runs. NULL is
+ * ignored. */
 void tristero_server_free(struct tristero_server *server);
 
 struct tristero_statistics {

@@ -48,7 +48,7 @@ class ComingBack(ServingCase):
         self.assert_echoes(server)
         self.stop(server)
 
-    def fake_proxy(self, *ports, gone=(), on_open=None):
+    def fake_proxy(self, *ports, gone=(), on_open=None, on_address=None):
         """Its tunnels have those server ports, one after another, and are all known but for
         those at ports that are gone."""
         proxy = xmlrpc.server.SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False)
@@ -62,6 +62,8 @@ class ComingBack(ServingCase):
 
         def get_address(uri):
             port = address_of(uri)[1]
+            if on_address:
+                on_address()
             if port in gone:
                 raise xmlrpc.server.Fault(2, "unknown tunnel")
             return f"tcp://127.0.0.1:{port + 1}"
@@ -128,6 +130,28 @@ class ComingBack(ServingCase):
         self.assertEqual(opened, [first, second, first, third])
         for listener in listeners:
             listener.close()
+
+    def test_it_stops_while_a_call_hangs(self):
+        listener = listen()
+        is_answering, is_called = threading.Event(), threading.Event()
+        is_answering.set()
+
+        def on_address():
+            if not is_answering.is_set():
+                is_called.set()
+            is_answering.wait(harness.WAIT_S)
+
+        url, _ = self.fake_proxy(listener.getsockname()[1], on_address=on_address)
+        self.addCleanup(is_answering.set)
+        server = self.start_server(url)
+        carrier, _ = self.accept(listener)
+        listener.close()
+        is_answering.clear()
+        reset(carrier)
+        self.assertTrue(is_called.wait(harness.WAIT_S), "it asks whether the tunnel is gone")
+        began = time.monotonic()
+        self.stop(server)
+        self.assertLess(time.monotonic() - began, 5)
 
     def test_it_stops_while_it_tries(self):
         daemon = self.start_daemon("--drain", "0")
