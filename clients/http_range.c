@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+static const char UNIT[] = "bytes=";
+
 /* Digits, at least one; what is too large for 64 bits is as good as the largest.
  * Otherwise nothing is taken. */
 static bool read_number(const char **text, uint64_t *number)
@@ -27,11 +29,12 @@ enum http_range http_range_read(const char *field, uint64_t size, uint64_t *firs
                                 uint64_t *length)
 {
     uint64_t from = 0, to = UINT64_MAX;
-    const char *at = field + 6;
+    const char *at;
     bool has_first;
 
-    if (strncasecmp(field, "bytes=", 6) != 0)
+    if (strncasecmp(field, UNIT, strlen(UNIT)) != 0)
         return HTTP_RANGE_ALL;
+    at = field + strlen(UNIT);
     has_first = read_number(&at, &from);
     if (*at++ != '-' || (!read_number(&at, &to) && !has_first) || *at || (has_first && from > to))
         return HTTP_RANGE_ALL;

@@ -16,6 +16,7 @@ unit_tests = \
 	tests/unit/test_duplex \
 	tests/unit/test_duplex_limits \
 	tests/unit/test_flow \
+	tests/unit/test_http_fields \
 	tests/unit/test_http_guard \
 	tests/unit/test_limits \
 	tests/unit/test_methods \
@@ -67,6 +68,10 @@ tests_unit_test_duplex_limits_LDADD = $(unit_libs)
 tests_unit_test_flow_SOURCES = tests/unit/test_flow.c $(sockets)
 tests_unit_test_flow_CFLAGS = $(unit_cflags)
 tests_unit_test_flow_LDADD = $(unit_libs)
+tests_unit_test_http_fields_SOURCES = tests/unit/test_http_fields.c clients/http_date.c \
+	clients/http_range.c
+tests_unit_test_http_fields_CFLAGS = $(unit_cflags)
+tests_unit_test_http_fields_LDADD = $(unit_libs)
 tests_unit_test_http_guard_CFLAGS = $(unit_cflags)
 tests_unit_test_http_guard_LDADD = rpc/librpc.la $(unit_libs)
 tests_unit_test_limits_CFLAGS = $(unit_cflags)
