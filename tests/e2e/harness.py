@@ -13,7 +13,6 @@ Each test prints a line of its own, "PASS file.Class.test" or "FAIL ...", which
 """
 
 import ctypes
-import http.client
 import os
 import random
 import re

@@ -43,8 +43,12 @@ ssh_tests = \
 	tests/e2e/test_ssh_hostile.py \
 	tests/e2e/test_ssh_life.py \
 	tests/e2e/test_ssh_slow.py \
-	tests/e2e/test_ssh.py \
 	tests/e2e/test_ssh_refused.py \
+	tests/e2e/test_ssh.py \
+	tests/e2e/test_ssh_configured.py \
+	tests/e2e/test_ssh_reserve.py \
+	tests/e2e/test_ssh_shown.py \
+	tests/e2e/test_ssh_streams.py \
 	tests/e2e/test_expose.py \
 	tests/e2e/test_expose_browser.py \
 	tests/e2e/test_expose_clients.py \

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import unittest
 
 import harness
 from harness import Case, Daemon, Pattern, Program, connect, receive_exactly, reset, run, wait_until
@@ -46,6 +47,11 @@ def _python_with_paramiko():
 
 
 PARAMIKO = _python_with_paramiko()
+
+needs_ssh = unittest.skipUnless(SSH and KEYSCAN, "ssh is not installed")
+needs_dbclient = unittest.skipUnless(DBCLIENT and SSH, "dbclient and ssh are not installed")
+needs_autossh = unittest.skipUnless(AUTOSSH and SSH, "autossh is not installed")
+needs_paramiko = unittest.skipUnless(PARAMIKO and SSH and KEYSCAN, "paramiko and ssh are not installed")
 
 
 # --- the daemon ------------------------------------------------------------

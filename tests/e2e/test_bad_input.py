@@ -10,7 +10,7 @@ import time
 import xmlrpc.client
 
 import harness
-from harness import DaemonCase, address_of, connect, in_thread, reset
+from harness import DaemonCase, address_of, connect, in_thread
 
 CALL = xmlrpc.client.dumps((), "system.listMethods").encode()
 SOON_S = 10 if harness.is_sanitized() else 1    # the promise is of the program as it is installed

@@ -9,8 +9,8 @@ import signal
 
 import faults
 import harness
-from faults import FaultyDaemon, Shim, whole_trip
-from harness import Case, wait_until
+from faults import FaultyDaemon, Shim
+from harness import Case
 
 # Of the start, and how they fail.
 START = (

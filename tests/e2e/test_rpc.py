@@ -5,7 +5,7 @@ import http.client
 import xmlrpc.client
 
 import harness
-from harness import DaemonCase, address_of, connect, fault_of, in_thread, reset
+from harness import DaemonCase, address_of, fault_of, in_thread
 
 
 class Introspection(DaemonCase):

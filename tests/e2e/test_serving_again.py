@@ -114,8 +114,7 @@ class ComingBack(ServingCase):
         path = os.path.join(self.temporary_folder(), "services.conf")
         with open(path, "w", encoding="ascii") as file:
             file.write(f"[a]\nservice = {service}\n[b]\nservice = {service}\n")
-        program = self.start_program([harness.TUNNEL, "--proxy", url, "expose", "--config", path],
-                           env=NO_PROXIES)
+        self.start_program([harness.TUNNEL, "--proxy", url, "expose", "--config", path], env=NO_PROXIES)
         carriers = [self.accept(listener)[0] for listener in listeners[:2]]
         for listener in listeners[:2]:
             listener.close()

@@ -4,15 +4,12 @@ at the service of others, and afterwards there is nothing left of them."""
 
 import socket
 import time
-import unittest
 
 import harness
 import ssh_harness
 from harness import (connect, how_it_ended, in_thread, receive_until_end, receive_until_reset,
                      reset, send_until_error)
-from ssh_harness import PARAMIKO, SSH, Hostile, SshDaemonCase, ask, echo, source
-
-needs_paramiko = unittest.skipUnless(PARAMIKO and SSH and ssh_harness.KEYSCAN, "paramiko and ssh are not installed")
+from ssh_harness import Hostile, SshDaemonCase, ask, echo, needs_paramiko, source
 
 
 @needs_paramiko

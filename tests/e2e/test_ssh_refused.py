@@ -13,10 +13,9 @@ import harness
 import ssh_harness
 from harness import (connect, how_it_ended, in_thread, receive_exactly, receive_until_end, reset, run,
                      wait_until)
-from ssh_harness import PARAMIKO, SSH, Paramiko, Peer, Ssh, SshCase, SshDaemonCase, Token, ask, echo, make_key
+from ssh_harness import (PARAMIKO, SSH, Paramiko, Peer, Ssh, SshCase, SshDaemonCase, Token, ask, echo,
+                         make_key, needs_paramiko, needs_ssh)
 
-needs_ssh = unittest.skipUnless(SSH and ssh_harness.KEYSCAN, "ssh is not installed")
-needs_paramiko = unittest.skipUnless(PARAMIKO and SSH, "paramiko and ssh are not installed")
 FORWARD_FAILED = "remote port forwarding failed for listen port"
 
 

@@ -6,17 +6,14 @@ import os
 import socket
 import threading
 import time
-import unittest
 
 import harness
 import ssh_harness
 from harness import (Pattern, how_it_ended, in_thread, receive_exactly, receive_until_end, reset,
                      wait_until)
-from ssh_harness import PARAMIKO, SSH, Hostile, Paramiko, Ssh, SshCase, ask, check_pattern, discard, echo, source
+from ssh_harness import (Hostile, Paramiko, Ssh, SshCase, ask, check_pattern, discard, echo, needs_paramiko,
+                         needs_ssh, source)
 
-needs_ssh = unittest.skipUnless(SSH and ssh_harness.KEYSCAN, "ssh is not installed")
-needs_paramiko = unittest.skipUnless(PARAMIKO and SSH and ssh_harness.KEYSCAN,
-                                     "paramiko and ssh are not installed")
 LINGER_S = 2
 
 

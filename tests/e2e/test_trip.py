@@ -11,8 +11,7 @@ import unittest
 import urllib.request
 
 import harness
-from harness import (Case, Daemon, DaemonCase, SRCDIR, address_of, connect, in_thread,
-                     receive_until_end, run)
+from harness import SRCDIR, Case, DaemonCase, address_of, connect, in_thread, receive_until_end, run
 
 PERL = os.environ.get("PERL") or shutil.which("perl")
 CURL = shutil.which("curl")

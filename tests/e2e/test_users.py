@@ -11,8 +11,7 @@ import time
 import xmlrpc.client
 
 import harness
-from harness import (Case, TUNNEL, TUNNELD, address_of, connect, fault_of, in_thread,
-                     receive_until_end, run)
+from harness import TUNNEL, TUNNELD, Case, address_of, connect, in_thread, receive_until_end, run
 
 JO = "jo:word"
 # A caller who does not stop: each time it is cut off, it begins again.

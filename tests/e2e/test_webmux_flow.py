@@ -7,7 +7,7 @@ import time
 import harness
 from harness import (Pattern, connect, in_thread, more_than_fits, receive_exactly, receive_until_reset,
                      wait_until)
-from webmux_harness import Control, Data, Opcode, SYN, WebmuxCase, exchange
+from webmux_harness import Control, Data, Opcode, WebmuxCase, exchange
 
 MIB = 1 << 20
 
