@@ -160,7 +160,7 @@ class UnderTheUnitsFilter(Case):
 
     @unittest.skipUnless(has_ssh(), "built without ssh, or there is no client")
     def test_making_the_key_of_ssh_and_reading_it_again(self):
-        self.assert_passes("test_ssh_life.py", "HostKey", "Keys")
+        self.assert_passes("test_ssh_configured.py", "HostKey", "Keys")
 
 
 if __name__ == "__main__":
