@@ -19,6 +19,10 @@ struct tunnel_backend {
 
     /* Looks at tunnel_is_draining when its waker is nudged. */
     bool drains;
+
+    /* Its tunnels have a third descriptor, which is counted with those of their clients and
+     * of their server's connections: at the start of the daemon, two are made sure of. */
+    bool has_epoll;
 };
 
 extern const struct tunnel_backend backend_tcp, backend_ssh, backend_webmux;

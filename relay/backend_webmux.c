@@ -48,6 +48,7 @@ struct hub {
     int64_t waits_until_ms;             /* for a server, while none is attached */
     int64_t accept_again_ms;            /* while it lies ahead, nobody is accepted */
     unsigned long turned_away;          /* strangers at the server port */
+    bool refused_one;                   /* of the server's connections, since one ended */
 };
 
 static unsigned long id_of(const struct hub *hub)
@@ -98,7 +99,7 @@ static int client_waits(struct hub *hub, int socket)
 static void leave_waiter(struct hub *hub, struct waiter *waiter)
 {
     socket_reset(waiter_free(hub, waiter));
-    tunnel_end_stream(hub->tunnel);
+    tunnel_give_descriptor(hub->tunnel);
 }
 
 /* Those that have waited in vain go, and the others become streams as soon as there is
@@ -117,7 +118,7 @@ static void look_at_waiters(struct hub *hub)
             int socket = waiter_free(hub, waiter);
 
             if (mux_add_stream(carrier, socket) < 0)
-                tunnel_end_stream(hub->tunnel);
+                tunnel_give_descriptor(hub->tunnel);
         }
     }
 }
@@ -148,7 +149,7 @@ static int take_client(struct hub *hub, int socket)
     int err = carrier ? mux_add_stream(carrier, socket) : client_waits(hub, socket);
 
     if (err)
-        tunnel_end_stream(hub->tunnel);
+        tunnel_give_descriptor(hub->tunnel);
     return err;
 }
 
@@ -185,21 +186,44 @@ static int64_t keepalive_ms(const struct tunnel *tunnel)
     return clock_earlier(tunnel->settings->keepalive_ms, KEEPALIVE_MS);
 }
 
+static void refuse_carrier(struct hub *hub, int socket, const char *why)
+{
+    socket_reset(socket);
+    if (!hub->refused_one)              /* it may go on trying */
+        log_write(LOG_WARNING, "tunnel %lu can't take a connection of its server: %s", id_of(hub),
+                  why);
+    hub->refused_one = true;
+}
+
+/* The socket is the mux's from here on, or reset. */
+static int add_carrier(struct hub *hub, int socket, struct mux_carrier **carrier)
+{
+    int err = socket_prepare_carrier(socket, keepalive_ms(hub->tunnel));
+
+    if (err)
+        socket_reset(socket);
+    else
+        err = mux_add_carrier(&hub->mux, socket, true, carrier);
+    return err;
+}
+
 static void take_server(struct hub *hub, int socket, const struct net_address *peer)
 {
     char text[NET_ADDRESS_TEXT_BYTES];
     struct mux_carrier *carrier;
-    int err = tunnel_begin_stream(hub->tunnel) ? 0 : -EMFILE;
+    int err;
 
-    if (!err)
-        err = socket_prepare_carrier(socket, keepalive_ms(hub->tunnel));
-    if (err)
-        socket_reset(socket);
-    else
-        err = mux_add_carrier(&hub->mux, socket, true, &carrier);
+    if (hub->mux.carriers_count >= CARRIERS_MAX) {
+        refuse_carrier(hub, socket, "it has as many as it may");
+        return;
+    }
+    if (!tunnel_take_descriptor(hub->tunnel)) {
+        refuse_carrier(hub, socket, "there are too many connections of such tunnels");
+        return;
+    }
+    err = add_carrier(hub, socket, &carrier);
     if (err) {
-        if (err != -EMFILE)
-            tunnel_end_stream(hub->tunnel);
+        tunnel_give_descriptor(hub->tunnel);
         log_write(LOG_WARNING, "tunnel %lu can't take a connection of its server: %s", id_of(hub),
                   strerrordesc_np(-err));
         return;
@@ -221,10 +245,10 @@ static void servers_ready(struct mux_source *source, uint32_t events)
         return;
     if (socket < 0)
         pause_accepting(hub);
-    else if (!tunnel_admits(hub->tunnel, &peer) || hub->mux.carriers_count >= CARRIERS_MAX)
-        turn_away(hub, socket, &peer);
-    else
+    else if (tunnel_admits(hub->tunnel, &peer))
         take_server(hub, socket, &peer);
+    else
+        turn_away(hub, socket, &peer);
 }
 
 /* Those who may not come in stay in the listener's queue, and it is not told about. */
@@ -250,7 +274,7 @@ static void stream_ended(struct mux *mux, const struct mux_stream *stream, const
 {
     struct hub *hub = (struct hub *)mux;
 
-    tunnel_end_stream(hub->tunnel);
+    tunnel_give_descriptor(hub->tunnel);
     log_write(LOG_DEBUG, "tunnel %lu: client %lu has gone after %llu bytes from the server, %llu "
               "to it: %s", id_of(hub), stream->number, (unsigned long long)stream->bytes_to_socket,
               (unsigned long long)stream->bytes_from_socket, why);
@@ -260,7 +284,8 @@ static void carrier_ended(struct mux *mux, const struct mux_carrier *carrier, co
 {
     struct hub *hub = (struct hub *)mux;
 
-    tunnel_end_stream(hub->tunnel);
+    tunnel_give_descriptor(hub->tunnel);
+    hub->refused_one = false;
     if (!mux->carriers_count)
         hub->waits_until_ms = mux->now_ms + hub->tunnel->settings->reserve_ms;
     log_write(LOG_INFO, "tunnel %lu lost connection %lu of its server: %s%s", id_of(hub),
@@ -363,4 +388,5 @@ const struct tunnel_backend backend_webmux = {
     .scheme = "webmux",
     .serve = webmux_serve,
     .drains = true,
+    .has_epoll = true,
 };

@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* One connection each is wanted; a few more may knock before it is there. */
-enum { PAIR_BACKLOG = 16 };
+enum {
+    SERVER_BACKLOG = 16,                /* connections of the server, and strangers who knock */
+    CLIENT_BACKLOG = 512                /* clients that come at once, or wait for their turn */
+};
 
 struct resting_pair {
     size_t index;
@@ -59,14 +61,14 @@ void port_pool_free(struct port_pool *pool)
     free(pool);
 }
 
-static int listen_on(const struct port_pool *pool, uint16_t port)
+static int listen_on(const struct port_pool *pool, uint16_t port, int backlog)
 {
     struct net_address address = pool->address;
     int listener;
     int err;
 
     net_address_set_port(&address, port);
-    listener = socket_listen(&address, PAIR_BACKLOG);
+    listener = socket_listen(&address, backlog);
     err = listener < 0 ? listener : socket_arm_reset(listener);
     if (!err || listener < 0)
         return listener;
@@ -79,10 +81,10 @@ static int pair_listen(const struct port_pool *pool, size_t index, struct port_p
     pair->index = index;
     pair->server_port = (uint16_t)(pool->port_low + 2 * index);
     pair->client_listener = -1;
-    pair->server_listener = listen_on(pool, pair->server_port);
+    pair->server_listener = listen_on(pool, pair->server_port, SERVER_BACKLOG);
     if (pair->server_listener < 0)
         return pair->server_listener;
-    pair->client_listener = listen_on(pool, (uint16_t)(pair->server_port + 1));
+    pair->client_listener = listen_on(pool, (uint16_t)(pair->server_port + 1), CLIENT_BACKLOG);
     if (pair->client_listener >= 0)
         return 0;
     close(pair->server_listener);

@@ -31,10 +31,10 @@ int port_pool_new(const struct net_address *address, uint16_t port_low, uint16_t
                   struct port_pool **pool);
 void port_pool_free(struct port_pool *pool);
 
-/* Takes a rested pair, and listens on both its ports. Pairs
- * with a port that another program holds are passed over and go to the end of
- * the queue. 0; -EADDRNOTAVAIL when no pair is to be had; or another errno when
- * the system gives no socket. */
+/* Takes a rested pair, and listens on both its ports; many clients may wait there. Pairs
+ * with a port that another program holds are passed over and go to the end of the queue.
+ * 0; -EADDRNOTAVAIL when no pair is to be had; or another errno when the system gives no
+ * socket. */
 int port_pool_take(struct port_pool *pool, struct port_pair *pair);
 
 /* Gives a pair back; all its sockets have been closed. */

@@ -166,20 +166,36 @@ static int count_opener(struct relay *relay, const struct tunnel_opener *opener,
     return err == -EDQUOT ? -EUSERS : err;
 }
 
+/* The same. */
+static void forget_opener(struct relay *relay, const struct reservation *reservation)
+{
+    tally_remove(&relay->addresses, reservation->address);
+    tally_remove(&relay->users, reservation->user);
+}
+
 /* Counts a tunnel that is about to be, and gives it its id and settings. 0 or a
  * negative errno. */
-static int reserve(struct relay *relay, const struct tunnel_opener *opener,
-                   struct reservation *reservation)
+static int reserve(struct relay *relay, const struct tunnel_backend *backend,
+                   const struct tunnel_opener *opener, struct reservation *reservation)
 {
+    const struct relay_settings *settings;
     int err = 0;
 
     pthread_mutex_lock(&relay->lock);
+    settings = &relay->settings->values;
     if (relay->refusing)
         err = -ESHUTDOWN;
-    else if (relay->alive >= relay->settings->values.max_tunnels)
+    else if (relay->alive >= settings->max_tunnels)
         err = -EDQUOT;
     else
         err = count_opener(relay, opener, reservation);
+    if (!err && backend->has_epoll) {
+        reservation->has_descriptor = descriptors_take(&relay->descriptors, settings->descriptors);
+        if (!reservation->has_descriptor) {
+            forget_opener(relay, reservation);
+            err = -EMFILE;
+        }
+    }
     if (!err) {
         relay->alive++;
         relay->crowd = relay->alive > relay->crowd ? relay->alive : relay->crowd;
@@ -197,9 +213,10 @@ static void unreserve(struct relay *relay, const struct reservation *reservation
     size_t crowd = 0;
     bool is_last;
 
+    if (reservation->has_descriptor)
+        descriptors_give(&relay->descriptors);
     pthread_mutex_lock(&relay->lock);
-    tally_remove(&relay->addresses, reservation->address);
-    tally_remove(&relay->users, reservation->user);
+    forget_opener(relay, reservation);
     if (--settings->tunnels == 0 && settings != relay->settings)
         free(settings);
     is_last = --relay->alive == 0;
@@ -306,7 +323,7 @@ int tunnel_new(struct relay *relay, const struct tunnel_backend *backend, const 
 {
     struct reservation reservation = { 0 };
     struct tunnel_start *start;
-    int err = reserve(relay, opener, &reservation);
+    int err = reserve(relay, backend, opener, &reservation);
 
     if (err)
         return err;
@@ -322,7 +339,7 @@ int tunnel_new(struct relay *relay, const struct tunnel_backend *backend, const 
     start->tunnel.id = reservation.id;
     start->tunnel.backend = backend;
     start->tunnel.settings = &reservation.settings->values;
-    start->tunnel.streams = &relay->streams;
+    start->tunnel.descriptors = &relay->descriptors;
     start->tunnel.opener = opener->address;
     start->tunnel.opened_ms = clock_ms();
     start->tunnel.host = strcpy(start->texts, host);

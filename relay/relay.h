@@ -31,7 +31,7 @@ struct relay_settings {
     int64_t bytes_per_s;                /* of a tunnel, both directions together; 0: no limit */
     int64_t reserve_ms;                 /* that a tunnel of many clients waits for a lost server */
     size_t streams_per_tunnel;          /* its clients at once; more wait in the backlog */
-    size_t streams;                     /* of all such tunnels together */
+    size_t descriptors;                 /* of all such tunnels together, see backend.h */
     int64_t keepalive_ms;               /* as socket_prepare_to_relay takes it */
     bool attach_from_any;               /* or only from the address that opened the tunnel */
 };

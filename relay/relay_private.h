@@ -38,7 +38,7 @@ struct relay {
     bool ending;                        /* guarded by lock: nor may those in the making begin */
     struct ended_thread ended;          /* guarded by lock: the last that has ended, to be joined */
     size_t crowd;                       /* guarded by lock: most alive since there were none */
-    atomic_size_t streams;              /* of all tunnels that have many */
+    atomic_size_t descriptors;          /* of all tunnels that have many clients */
     struct relay_ssh ssh;               /* guarded by lock: port 0: there is none */
     struct waker *expirer;              /* guarded by lock: of the thread that calls carried_expire */
 };
@@ -48,6 +48,7 @@ struct reservation {
     uint64_t id;
     struct shared_settings *settings;
     struct tally_entry *address, *user; /* NULL: there are no users */
+    bool has_descriptor;                /* counted, as backend.h has it */
 };
 
 /* What a tunnel's thread starts with, and owns; a carried tunnel has none, and

@@ -1,12 +1,7 @@
 #include "relay/socket.h"
 
-#include "relay/waker.h"
-
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -42,57 +37,6 @@ int socket_listen(const struct net_address *address, int backlog)
         return listener;
     close(listener);
     return err;
-}
-
-static int connect_one(const struct addrinfo *to, int64_t deadline_ms)
-{
-    int socket_fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct pollfd polled = { .fd = socket_fd, .events = POLLOUT };
-    int err = 0;
-    int ready;
-    socklen_t length = sizeof err;
-
-    if (socket_fd < 0)
-        return -errno;
-    if (connect(socket_fd, to->ai_addr, to->ai_addrlen) == 0)
-        return socket_fd;
-    if (errno != EINPROGRESS) {
-        err = -errno;
-        goto out;
-    }
-    ready = waker_poll(NULL, &polled, 1, deadline_ms);
-    if (ready <= 0) {
-        err = ready ? ready : -ETIMEDOUT;
-        goto out;
-    }
-    if (getsockopt(socket_fd, SOL_SOCKET, SO_ERROR, &err, &length) < 0)
-        err = errno;
-    if (!err)
-        return socket_fd;
-    err = -err;
-out:
-    close(socket_fd);
-    return err;
-}
-
-int socket_connect(const char *host, uint16_t port, int timeout_ms)
-{
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-    struct addrinfo *found;
-    int64_t deadline_ms = clock_ms() + timeout_ms;
-    char port_text[8];
-    int result = -ENOENT;
-
-    snprintf(port_text, sizeof port_text, "%u", port);
-    if (getaddrinfo(host, port_text, &hints, &found) != 0)
-        return -ENOENT;
-    for (const struct addrinfo *to = found; to; to = to->ai_next) {
-        result = connect_one(to, deadline_ms);
-        if (result >= 0)
-            break;
-    }
-    freeaddrinfo(found);
-    return result;
 }
 
 static bool stays_on_this_machine(int socket)

@@ -17,15 +17,11 @@ enum {
 /* Listens on address; port 0 takes a free one. */
 int socket_listen(const struct net_address *address, int backlog);
 
-/* Connects within timeout_ms; to the addresses of a host name one after the
- * other, until one answers. host is without brackets. -ENOENT: no such host. */
-int socket_connect(const char *host, uint16_t port, int timeout_ms);
-
-/* Sets up a connection to be relayed: no delay for small writes, no pacing where
- * there is no network, a dead peer noticed, and, until socket_close, whatever ends this process shows to the
- * peer as a reset and never as a proper end. A peer is probed after keepalive_ms
- * of silence, in whole seconds, and is gone after five times as long with bytes
- * or probes unanswered. */
+/* Sets up a connection to be relayed: no delay for small writes, no pacing where there is
+ * no network, a dead peer noticed, and, until socket_close, whatever ends this process
+ * shows to the peer as a reset and never as a proper end. A peer is probed after
+ * keepalive_ms of silence, in whole seconds, and is gone after five times as long with
+ * bytes or probes unanswered. */
 int socket_prepare_to_relay(int socket, int64_t keepalive_ms);
 
 /* Sets up a connection that is no stream of its own, but carries some: as above,

@@ -87,9 +87,12 @@ static int on_forward(struct carrier *carrier, ssh_message message)
 
 static int on_cancel(struct carrier *carrier, ssh_message message)
 {
-    struct forward *forward = forward_find(carrier, ssh_message_global_request_address(message),
-                                           (uint16_t)ssh_message_global_request_port(message));
+    int port = ssh_message_global_request_port(message);
+    struct forward *forward;
 
+    if (port < 0 || port > UINT16_MAX)
+        return 1;
+    forward = forward_find(carrier, ssh_message_global_request_address(message), (uint16_t)port);
     if (!forward)
         return 1;
     forward_cancel(forward);

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 enum {
-    BACKLOG = 512,                      /* clients that wait for their turn */
     ACCEPT_PAUSE_MS = 100,
     ACCEPTS_A_TURN = 16
 };
@@ -108,9 +107,6 @@ const char *forward_open(struct carrier *carrier, const char *bind, uint16_t por
     snprintf(forward->bind, sizeof forward->bind, "%s", bind);
     forward->port = (uint16_t)(tunnel->pair.server_port + 1);
     rate_init(&forward->rate, tunnel->settings->bytes_per_s, clock_ms());
-    /* More may wait here than for a tunnel that has one client. If it can't be
-     * more, it stays as it was. */
-    listen(tunnel->pair.client_listener, BACKLOG);
     TAILQ_INSERT_TAIL(&carrier->forwards, forward, entry);
     log_write(LOG_INFO, "tunnel %lu has its server, by ssh", (unsigned long)tunnel->id);
     *out = forward;

@@ -66,7 +66,7 @@ static void leave_client(struct stream *stream, void (*close_socket)(int))
         return;
     close_socket(stream->client);
     stream->client = -1;
-    tunnel_end_stream(stream->forward->tunnel);
+    tunnel_give_descriptor(stream->forward->tunnel);
     stream_discard(stream);
     log_write(LOG_DEBUG, "tunnel %lu: client %lu has gone after %llu bytes from the server, %llu to it",
               (unsigned long)stream->forward->tunnel->id, stream->number,
@@ -125,7 +125,7 @@ int stream_open(struct carrier *carrier, struct forward *forward, int client,
     if (!stream || !(stream->channel = ssh_channel_new(carrier->entrant.session))) {
         free(stream);
         socket_reset(client);
-        tunnel_end_stream(forward->tunnel);
+        tunnel_give_descriptor(forward->tunnel);
         return -ENOMEM;
     }
     stream->carrier = carrier;

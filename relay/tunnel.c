@@ -67,28 +67,38 @@ bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *server
     return tunnel->settings->attach_from_any || net_address_same_host(server, &tunnel->opener);
 }
 
-bool tunnel_begin_stream(struct tunnel *tunnel)
+bool descriptors_take(atomic_size_t *taken, size_t most)
 {
-    if (atomic_fetch_add(tunnel->streams, 1) < tunnel->settings->streams)
+    if (atomic_fetch_add(taken, 1) < most)
         return true;
-    tunnel_end_stream(tunnel);
+    descriptors_give(taken);
     return false;
 }
 
-void tunnel_end_stream(struct tunnel *tunnel)
+void descriptors_give(atomic_size_t *taken)
 {
-    atomic_fetch_sub(tunnel->streams, 1);
+    atomic_fetch_sub(taken, 1);
+}
+
+bool tunnel_take_descriptor(struct tunnel *tunnel)
+{
+    return descriptors_take(tunnel->descriptors, tunnel->settings->descriptors);
+}
+
+void tunnel_give_descriptor(struct tunnel *tunnel)
+{
+    descriptors_give(tunnel->descriptors);
 }
 
 int tunnel_accept_client(struct tunnel *tunnel, struct net_address *peer)
 {
     int socket;
 
-    if (!tunnel_begin_stream(tunnel))
+    if (!tunnel_take_descriptor(tunnel))
         return -EMFILE;
     socket = tunnel_accept(tunnel, tunnel->pair.client_listener, peer);
     if (socket < 0)
-        tunnel_end_stream(tunnel);
+        tunnel_give_descriptor(tunnel);
     return socket;
 }
 

@@ -32,7 +32,7 @@ struct tunnel {
     bool was_held;                      /* carried.h */
     int64_t waits_until_ms;             /* while nobody holds it */
 
-    atomic_size_t *streams;             /* of all tunnels that have many, the relay's */
+    atomic_size_t *descriptors;         /* that are counted, of all tunnels: the relay's */
     atomic_bool is_draining;            /* no new clients: the relay is shutting down */
     struct waker waker;                 /* asked by the relay when the tunnel has to end */
     struct port_pair pair;              /* the listeners are the thread's */
@@ -57,10 +57,13 @@ int tunnel_accept(const struct tunnel *tunnel, int listener, struct net_address 
 /* Whether a connection from there may attach, as --attach-from says. */
 bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *server);
 
-/* Counts a descriptor of a tunnel that may have many clients: false, if all such tunnels
- * together have as many as settings.streams. */
-bool tunnel_begin_stream(struct tunnel *tunnel);
-void tunnel_end_stream(struct tunnel *tunnel);
+/* Counts a descriptor of a tunnel that may have many clients, besides those of its ports:
+ * false, if all such tunnels together have the most that there may be, which is
+ * settings.descriptors. */
+bool descriptors_take(atomic_size_t *taken, size_t most);
+void descriptors_give(atomic_size_t *taken);
+bool tunnel_take_descriptor(struct tunnel *tunnel);
+void tunnel_give_descriptor(struct tunnel *tunnel);
 
 /* Accepts one client of such a tunnel, counted. As tunnel_accept; -EMFILE also when
  * there are too many. */

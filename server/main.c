@@ -28,7 +28,7 @@
 enum {
     EXIT_USAGE = 2,
     DRAIN_LOOK_MS = 50,                 /* between looks for a second signal */
-    STREAMS_LEAST = 64,                 /* clients of tunnels with many that there must be room for */
+    DESCRIPTORS_LEAST = 64,             /* of tunnels with many clients, besides those of ports */
     END_MS = 20000                      /* what the end takes at most, beside draining */
 };
 
@@ -96,13 +96,13 @@ static int make_room(struct config *config, char error[CONFIG_ERROR_BYTES])
 {
     struct limits_descriptors room;
     size_t tunnels = config_tunnels_at_once(config);
-    size_t connections = config->rpc.listener.connections + STREAMS_LEAST;
+    size_t connections = config->rpc.listener.connections + DESCRIPTORS_LEAST;
     int err;
 
     if (config->ssh_listen_given)
         connections += config->ssh.handshakes;
     err = limits_make_room(tunnels, connections, &room);
-    config->relay.streams = STREAMS_LEAST + room.spare;
+    config->relay.descriptors = DESCRIPTORS_LEAST + room.spare;
     if (err == -EMFILE && room.fitting_tunnels)
         snprintf(error, CONFIG_ERROR_BYTES,
                  "%zu tunnels need %zu open descriptors, and the limit (ulimit -Hn) is %zu: "

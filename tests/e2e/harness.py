@@ -493,14 +493,18 @@ class Peer(Program):
 
 
 class Daemon(Program):
-    """The daemon, on free ports, ready. user: "name:password", who calls."""
+    """The daemon, on free ports, ready. user: "name:password", who calls. most_descriptors: the
+    limit that it finds."""
 
-    def __init__(self, *options, pairs=16, listen_on="127.0.0.1:0", ports=None, user=None, **how):
+    def __init__(self, *options, pairs=16, listen_on="127.0.0.1:0", ports=None, user=None,
+                 most_descriptors=None, **how):
         self.pairs = pairs
         self._connections = []
         self.ports = ports or PortBlock(pairs, "::1" if "::1" in (listen_on or "") else "127.0.0.1")
         self._others = set(self.ports.listening())
         arguments = [TUNNELD]
+        if most_descriptors:
+            arguments = ["prlimit", f"--nofile={most_descriptors}", TUNNELD]
         if listen_on:
             arguments += ["--listen", listen_on]
         super().__init__([*arguments, "--ports", str(self.ports), *options], **how)

@@ -1,12 +1,48 @@
 #!/usr/bin/python3 -B
 """Many clients and carriers of a webmux tunnel: who gets a place, where, and when."""
 
+import select
+import signal
 import socket
 import time
 
 import harness
 from harness import connect, receive_exactly, receive_until_reset, reset, wait_until
 from webmux_harness import RST, SYN, Carrier, Control, Data, WebmuxCase
+
+
+class Crowd(WebmuxCase):
+    def test_200_clients_may_come_at_once(self):
+        """A client whom the queue has no place for tries again after a second."""
+        for tunnel in (self.open_webmux(), self.open_tunnel()):
+            self.daemon.signal(signal.SIGSTOP)
+            self.addCleanup(self.daemon.signal, signal.SIGCONT)
+            clients = {socket.socket() for _ in range(200)}
+            for client in clients:
+                self.addCleanup(client.close)
+                client.setblocking(False)
+                client.connect_ex(tunnel.client_address)
+            wait_until(lambda: len(select.select([], clients, [], 0)[1]) == len(clients),
+                       "all are connected", 0.9)
+            self.daemon.signal(signal.SIGCONT)
+
+
+class FewDescriptors(WebmuxCase):
+    """As many as 100 tunnels of tcp take, and the 64 that others have at least."""
+
+    options = ("--max-tunnels", "100", "--attach-timeout", "3")
+    pairs = 100
+    how = {"most_descriptors": 904}
+
+    def test_a_tunnel_that_has_no_descriptor_left_is_not_opened(self):
+        for _ in range(64):
+            self.open_webmux()
+        fault = harness.fault_of(self.daemon.rpc().Tunnel.openTunnel, "webmux")
+        self.assertEqual(fault.faultCode, 8)
+        for _ in range(36):
+            self.open_tunnel()
+        wait_until(lambda: not self.daemon.counts()["listening ports"], "their time is over")
+        self.open_webmux().carrier()
 
 
 class Slots(WebmuxCase):
@@ -155,7 +191,10 @@ class Carriers(WebmuxCase):
     def test_16_carriers_are_taken_and_no_more(self):
         tunnel = self.open_webmux()
         carriers = [tunnel.carrier() for _ in range(16)]
-        self.assertEqual(harness.come_and_look(tunnel.server_address, "127.0.0.1"), "reset")
+        for _ in range(3):
+            self.assertEqual(harness.come_and_look(tunnel.server_address, "127.0.0.1"), "reset")
+        self.wait_for_log("can't take a connection of its server: it has as many as it may\n")
+        self.assertEqual(self.daemon.errors().count("as many as it may"), 1)
         carriers[0].close()
         wait_until(lambda: self.comes_in(tunnel), "there is room again")
 

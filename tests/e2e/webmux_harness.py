@@ -325,10 +325,11 @@ class WebmuxCase(Case):
 
     options = ()
     pairs = 16
+    how = {}
 
     @classmethod
     def setUpClass(cls):
-        cls.daemon = Daemon("--drain", "1", "--reserve", "0", *cls.options, pairs=cls.pairs)
+        cls.daemon = Daemon("--drain", "1", "--reserve", "0", *cls.options, pairs=cls.pairs, **cls.how)
 
     @classmethod
     def tearDownClass(cls):

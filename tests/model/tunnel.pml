@@ -50,10 +50,12 @@
  *   relay/relay.c        relay_backend_names backend_find try_to_listen relay_new
  *                        release_pools relay_counts relay_settings is_carried
  *                        has_backend relay_set_ssh relay_ssh tunnel_at tunnel_find
+ *                        forget_opener
  *                        tell_to_drain: of webmux, with the life of tcp otherwise
  *   relay/thread_stack.c guard_bytes
  *   relay/tunnel.c       fill_uri tunnel_server_uri tunnel_client_uri
- *                        tunnel_begin_stream tunnel_end_stream
+ *                        tunnel_take_descriptor tunnel_give_descriptor
+ *                        descriptors_take descriptors_give
  *                        tunnel_accept_client
  *                        tunnel_admits: a stranger is one that it does not admit
  *   relay/backend_tcp.c  meeting_too_late party_interest: see revents
