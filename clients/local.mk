@@ -68,6 +68,8 @@ EXTRA_DIST += \
 	clients/python/tristero_tunnel/__init__.py \
 	clients/python/tristero_tunnel/__main__.py \
 	clients/python/tristero_tunnel/carrier.py \
+	clients/python/tristero_tunnel/detour.py \
+	clients/python/tristero_tunnel/errors.py \
 	clients/python/tristero_tunnel/expose.py \
 	clients/python/tristero_tunnel/proxy.py \
 	clients/python/tristero_tunnel/py.typed \

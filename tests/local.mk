@@ -113,8 +113,10 @@ tests_unit_test_webmux_random_LDADD = $(unit_libs)
 
 # The Python package by itself; it needs no program of ours.
 python_tests = \
+	clients/python/tests/test_detour.py \
 	clients/python/tests/test_expose.py \
 	clients/python/tests/test_sessions.py \
+	clients/python/tests/test_tunnel.py \
 	clients/python/tests/test_webmux.py
 TESTS += $(python_tests)
 EXTRA_DIST += $(python_tests) clients/python/tests/common.py clients/python/tests/fake_proxy.py

@@ -1,5 +1,5 @@
-"""serving_harness: what the tests of serving by the library stand on, besides harness:
-a program of its own (serve.c), and ways to break its connections."""
+"""serving_harness: what the tests of serving by the library and by the Python package stand
+on, besides harness: a program of its own (serve.c), and ways to break connections."""
 
 import ctypes
 import os
@@ -108,13 +108,17 @@ class ServingCase(Case):
         return connection, address
 
     def cut_carriers(self, server):
-        """Shuts the carriers' sockets down from within the server, by pidfd_getfd where
-        that may be; else the test is skipped."""
-        pidfd = os.pidfd_open(server.pid)
+        """Those that lead to the proxy itself."""
+        return self.cut_connections(server, server.address[1] - 1)
+
+    def cut_connections(self, program, port):
+        """Shuts the sockets down that are connected to that port, from within the program, by
+        pidfd_getfd where that may be; else the test is skipped."""
+        pidfd = os.pidfd_open(program.pid)
         cut = 0
-        for name in os.listdir(f"/proc/{server.pid}/fd"):
+        for name in os.listdir(f"/proc/{program.pid}/fd"):
             try:
-                if not os.readlink(f"/proc/{server.pid}/fd/{name}").startswith("socket:"):
+                if not os.readlink(f"/proc/{program.pid}/fd/{name}").startswith("socket:"):
                     continue
             except OSError:
                 continue
@@ -127,7 +131,7 @@ class ServingCase(Case):
                     peer = other.getpeername()
                 except OSError:
                     continue
-                if isinstance(peer, tuple) and peer[1] == server.address[1] - 1:
+                if isinstance(peer, tuple) and peer[1] == port:
                     other.shutdown(socket.SHUT_RDWR)
                     cut += 1
         os.close(pidfd)

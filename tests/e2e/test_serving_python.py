@@ -2,23 +2,31 @@
 """Serving by the Python package, against the real daemon."""
 
 import os
+import re
 import signal
 import socket
 import sys
 
 import harness
-from harness import Pattern, address_of, connect, how_it_ended, in_thread, listen, receive_exactly, reset
-from serving_harness import ServingCase
+from detour import Detour
+from harness import (Pattern, address_of, connect, how_it_ended, in_thread, listen, receive_exactly,
+                     reset, wait_until)
+from serving_harness import NO_PROXIES, ServingCase
 
-class Python(ServingCase):
-    """python -m tristero_tunnel expose, against the real daemon."""
+class PythonCase(ServingCase):
+    """python -m tristero_tunnel expose"""
 
-    def start_expose(self, service, *options, daemon_options=()):
-        daemon = self.start_daemon("--drain", "0", "--reserve", "30", *daemon_options)
-        program = self.start_program(
-            [sys.executable, "-B", "-m", "tristero_tunnel", "expose", str(service), "--proxy",
-             daemon.url, *options],
-            env={"PYTHONPATH": os.path.join(harness.SRCDIR, "clients", "python")})
+    def start_package(self, url, service, *options, env=None):
+        return self.start_program(
+            [sys.executable, "-B", "-m", "tristero_tunnel", "expose", str(service), "--proxy", url,
+             *options],
+            env={"PYTHONPATH": os.path.join(harness.SRCDIR, "clients", "python"), **(env or {})})
+
+
+class Python(PythonCase):
+    def start_expose(self, service, *options):
+        daemon = self.start_daemon("--drain", "0", "--reserve", "30")
+        program = self.start_package(daemon.url, service, *options)
         return daemon, program, address_of(program.line())
 
     def test_it_serves_through_the_daemon(self):
@@ -84,6 +92,77 @@ class Python(ServingCase):
             with connect(address) as client:
                 client.sendall(b"again")
                 self.assertEqual(receive_exactly(client, 5), b"again")
+
+
+class ByWayOf(PythonCase):
+    """Through proxies that the environment names. The daemon is known by a name that
+    nobody but the proxy resolves."""
+
+    NAME = "proxy.invalid"
+
+    def serve(self, **environment):
+        daemon = self.start_daemon("--drain", "0", "--host", self.NAME, "--reserve", "30")
+        program = self.start_package(f"http://{self.NAME}:{daemon.port}/RPC2", self.echo_service(),
+                                     env={**NO_PROXIES, **environment})
+        address = re.fullmatch(r"tcp://proxy\.invalid:(\d+)", program.line())
+        port = int(address[1])
+        with connect(("127.0.0.1", port)) as client:
+            client.sendall(b"?")
+            self.assertEqual(receive_exactly(client, 1), b"?")
+        return daemon.port, port
+
+    def test_an_http_proxy_carries_calls_and_the_connection(self):
+        proxy = self.run_server(Detour())
+        rpc_port, port = self.serve(http_proxy=proxy.url("http"))
+        self.assertEqual(proxy.asked, [f"CONNECT {self.NAME}:{rpc_port}"] * 2 +
+                         [f"CONNECT {self.NAME}:{port - 1}"])
+
+    def test_that_of_https_goes_first_for_the_connection(self):
+        calls, carriers = self.run_server(Detour()), self.run_server(Detour())
+        _, port = self.serve(http_proxy=calls.url("http"), https_proxy=carriers.url("http"))
+        self.assertEqual(len(calls.asked), 2)
+        self.assertEqual(carriers.asked, [f"CONNECT {self.NAME}:{port - 1}"])
+
+    def test_a_socks_proxy_resolves_the_names(self):
+        proxy = self.run_server(Detour())
+        rpc_port, port = self.serve(ALL_PROXY=proxy.url("socks5h"))
+        self.assertEqual(proxy.asked, [f"SOCKS {self.NAME}:{rpc_port}"] * 2 +
+                         [f"SOCKS {self.NAME}:{port - 1}"])
+
+    def test_hosts_of_no_proxy_are_connected_to_directly(self):
+        daemon = self.start_daemon("--drain", "0", "--reserve", "30")
+        program = self.start_package(daemon.url, self.echo_service(), env={
+            "NO_PROXY": "127.0.0.0/8", "ALL_PROXY": "socks5h://127.0.0.1:1"})
+        with connect(address_of(program.line())) as client:
+            client.sendall(b"?")
+            self.assertEqual(receive_exactly(client, 1), b"?")
+
+    def test_nothing_goes_past_one_that_is_lost(self):
+        proxy = self.run_server(Detour())
+        daemon = self.start_daemon("--drain", "0", "--reserve", "30")
+        program = self.start_package(daemon.url, self.echo_service(), env={
+            **NO_PROXIES, "https_proxy": proxy.url("http").replace("//", "//alice:secret@")})
+        program.line()
+        proxy.shutdown()
+        proxy.server_close()
+        self.cut_connections(program, proxy.server_address[1])
+        wait_until(lambda: f"by way of {proxy.url('http')}: Connection refused" in program.errors(),
+                   "it can't attach")
+        self.assertEqual(program.errors().count("is attached"), 1)
+        self.assertNotIn("secret", program.errors())
+
+    def test_passwords_of_proxies_are_not_told(self):
+        daemon, service = self.start_daemon("--drain", "0"), self.echo_service()
+        for proxy in ("https://joe:secret@127.0.0.1:1", "gopher://joe:secret@127.0.0.1:1",
+                      "http://joe:secret@127.0.0.1:1", "http://joe:secret@[::1", "joe:secret@ x",
+                      "http://joe:sec@secret@127.0.0.1:1", "socks5h://joe:secret@127.0.0.1:1"):
+            for name, what in (("http_proxy", "call"), ("https_proxy", "attach to")):
+                program = self.start_package(daemon.url, service, env={**NO_PROXIES, name: proxy})
+                with self.subTest(proxy=proxy, name=name):
+                    self.assertEqual(program.wait(), 1)
+                    self.assertIn(f"can't {what} ", program.errors())
+                    self.assertIn(proxy.rpartition("@")[2], program.errors())
+                    self.assertNotIn("sec", program.errors())
 
 
 if __name__ == "__main__":

@@ -362,7 +362,9 @@ class BadAnswers(Case):
     def expose(self, body, *words, headers=b""):
         def answer(connection):
             with connection:
-                connection.recv(65536)
+                request = b""
+                while not request.endswith(b"</methodCall>\n"):      # else it may see a reset
+                    request += receive_exactly(connection, 1)
                 try:
                     connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: text/xml\r\n" + headers + b"\r\n")
                     for piece in body:

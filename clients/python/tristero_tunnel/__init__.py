@@ -5,10 +5,11 @@
     async for stream in tunnel:
         ...                     # stream.read(), stream.write(), stream.finish()
 
-The command is "python -m tristero_tunnel expose 8080".
+The command is "python -m tristero_tunnel expose 8080". Both go by way of the proxies that
+the environment names, such as ALL_PROXY=socks5h://127.0.0.1:9050.
 """
 from .carrier import Stream
-from .proxy import TunnelError
+from .errors import TunnelError
 from .tunnel import Tunnel
 
 __all__ = ["Stream", "Tunnel", "TunnelError"]

@@ -8,8 +8,8 @@ import sys
 from typing import Callable, List, Optional
 
 from . import __version__
+from .errors import TunnelError
 from .expose import expose
-from .proxy import TunnelError
 from .service import Service
 from .tunnel import Tunnel
 

@@ -6,7 +6,7 @@ import socket
 from typing import Set
 
 from .carrier import Stream
-from .proxy import reason
+from .errors import reason
 from .service import Service, close_with_reset
 from .tunnel import Tunnel
 

@@ -2,12 +2,16 @@
 import asyncio
 import re
 import socket
+import ssl
 import threading
 import urllib.parse
 import xmlrpc.client
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Callable, Tuple, TypeVar, Union
 from xml.parsers.expat import ExpatError
+
+from . import detour
+from .errors import TunnelError, reason
 
 ANSWER_BYTES_MAX = 1 << 20
 UNKNOWN_TUNNEL = 2      # a fault's code, as in doc/protocol.md
@@ -17,14 +21,6 @@ _URI = re.compile(rf"[a-z][a-z0-9]*://({_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]{{2,4
                   r":([1-9][0-9]{0,4})/?", re.IGNORECASE | re.ASCII)
 
 Result = TypeVar("Result")
-
-
-class TunnelError(Exception):
-    """The proxy could not be called, or refused. fault_code is that of its fault, or 0."""
-
-    def __init__(self, text: str, fault_code: int = 0) -> None:
-        super().__init__("".join(c if " " <= c <= "~" else "?" for c in text))
-        self.fault_code = fault_code
 
 
 async def in_thread(function: Callable[[], Result]) -> Result:
@@ -79,23 +75,29 @@ class _Transport(_Bounded):
 
     def make_connection(self, host: Any) -> HTTPConnection:
         connection = super().make_connection(host)
-        connection.timeout = self.timeout_s
+        connection.sock = detour.connect("http", connection.host, connection.port, self.timeout_s)
         return connection
 
 
 class _SafeTransport(_Bounded, xmlrpc.client.SafeTransport):
     timeout_s = 30.0
 
+    def __init__(self) -> None:
+        self._tls = ssl.create_default_context()
+        super().__init__(context=self._tls)
+
     def make_connection(self, host: Any) -> HTTPSConnection:
         connection = super().make_connection(host)
-        connection.timeout = self.timeout_s
+        plain = detour.connect("https", connection.host, connection.port, self.timeout_s)
+        connection.sock = self._tls.wrap_socket(plain, server_hostname=connection.host)
         return connection
 
 
 class Proxy:
     """The proxy whose XML-RPC is at url, such as http://proxy.example.org:8000/RPC2;
     a user and password in it are never told in an error. ValueError for a URL that
-    can't be one. Each call is a connection of its own."""
+    can't be one. Each call is a connection of its own, by way of the proxy that the
+    environment names, if it does."""
 
     def __init__(self, url: str, timeout_s: float = 30) -> None:
         shown = url.rpartition("@")[2]
@@ -162,13 +164,6 @@ def _http_reason(error: xmlrpc.client.ProtocolError) -> str:
     if error.errcode == 429:
         return "too many connections or wrong passwords come from this address; try again later"
     return f"HTTP status {error.errcode} {error.errmsg}"
-
-
-def reason(error: BaseException) -> str:
-    """What went wrong, for people."""
-    if isinstance(error, (socket.timeout, asyncio.TimeoutError)):
-        return "no answer in time"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def host_and_port(uri: str) -> Tuple[str, int]:

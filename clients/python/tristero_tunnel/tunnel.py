@@ -6,8 +6,10 @@ import socket
 from types import TracebackType
 from typing import AsyncIterator, Callable, List, Optional, Type
 
+from . import detour
 from .carrier import Carrier, Stream
-from .proxy import UNKNOWN_TUNNEL, Proxy, TunnelError, host_and_port, in_thread, reason
+from .errors import TunnelError, reason
+from .proxy import UNKNOWN_TUNNEL, Proxy, host_and_port, in_thread
 from .sessions import Budget
 
 BACKOFF_FIRST_S = 1.0
@@ -94,9 +96,11 @@ class Tunnel:
 
     async def _dial(self) -> socket.socket:
         host, port = host_and_port(self._server_uri)
-        address = (host, port)
-        connection = await in_thread(
-            lambda: socket.create_connection(address, self._timeout_s))
+        dialled = in_thread(lambda: detour.connect("webmux", host, port, self._timeout_s))
+        try:
+            connection = await asyncio.wait_for(dialled, self._timeout_s + 3)
+        except asyncio.TimeoutError:            # a name that is looked up without end
+            raise socket.timeout from None
         connection.setblocking(False)
         prepare(connection)
         return connection
