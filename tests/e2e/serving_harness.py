@@ -1,5 +1,6 @@
 """serving_harness: what the tests of serving by the library and by the Python package stand
-on, besides harness: a program of its own (serve.c), and ways to break connections."""
+on, besides harness: a program of its own (serve.c), proxies that do what they are told, and
+ways to break connections."""
 
 import ctypes
 import os
@@ -8,13 +9,19 @@ import signal
 import socket
 import subprocess
 import threading
+import xmlrpc.server
 
 import harness
-from harness import Case, address_of, connect, listen, receive_until_end
+from harness import Case, address_of, connect, in_thread, listen, receive_until_end, reset
 
 SERVE = os.path.abspath(os.environ.get("TRISTERO_SERVE") or
                         os.path.join(os.path.dirname(harness.TUNNELD), "tests", "e2e", "serve"))
 NO_PROXIES = {"NO_PROXY": "", "no_proxy": ""}
+
+# That can't be used, or are not there; "sec" is of a password.
+BAD_PROXIES = ("https://joe:secret@127.0.0.1:1", "gopher://joe:secret@127.0.0.1:1",
+               "http://joe:secret@127.0.0.1:1", "http://joe:secret@[::1", "joe:secret@ x",
+               "http://joe:sec@secret@127.0.0.1:1", "socks5h://joe:secret@127.0.0.1:1")
 
 
 class Server(harness.Program):
@@ -106,6 +113,45 @@ class ServingCase(Case):
         connection.settimeout(harness.WAIT_S)
         self.addCleanup(connection.close)
         return connection, address
+
+    def fake_proxy(self, *ports, gone=(), on_open=None, on_address=None):
+        """Its tunnels have those server ports, one after another, and are all known but for
+        those at ports that are gone."""
+        proxy = xmlrpc.server.SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False)
+        opened = []
+
+        def open_tunnel(*backend):
+            opened.append(ports[min(len(opened), len(ports) - 1)])
+            if on_open:
+                on_open(len(opened))
+            return f"webmux://127.0.0.1:{opened[-1]}"
+
+        def get_address(uri):
+            port = address_of(uri)[1]
+            if on_address:
+                on_address()
+            if port in gone:
+                raise xmlrpc.server.Fault(2, "unknown tunnel")
+            return f"tcp://127.0.0.1:{port + 1}"
+
+        proxy.register_function(open_tunnel, "Tunnel.openTunnel")
+        proxy.register_function(get_address, "Tunnel.getTunnelAddress")
+        self.run_server(proxy)
+        return f"http://127.0.0.1:{proxy.server_address[1]}/RPC2", opened
+
+    def turn_away(self, listener, started):
+        """All that come, without a word, once it has started."""
+        def accept():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                started.wait(harness.WAIT_S)
+                reset(connection)
+
+        self.addCleanup(listener.close)
+        in_thread(accept)
 
     def cut_carriers(self, server):
         """Those that lead to the proxy itself."""

@@ -6,11 +6,9 @@ import os
 import re
 import threading
 import time
-import xmlrpc.server
 
 import harness
-from harness import (PortBlock, address_of, how_it_ended, in_thread, listen, receive_exactly, reset,
-                     wait_until)
+from harness import PortBlock, address_of, how_it_ended, listen, receive_exactly, reset, wait_until
 from serving_harness import NO_PROXIES, ServingCase
 
 class ComingBack(ServingCase):
@@ -47,45 +45,6 @@ class ComingBack(ServingCase):
         self.assertIn(server.address[1], other.ports.listening())
         self.assert_echoes(server)
         self.stop(server)
-
-    def fake_proxy(self, *ports, gone=(), on_open=None, on_address=None):
-        """Its tunnels have those server ports, one after another, and are all known but for
-        those at ports that are gone."""
-        proxy = xmlrpc.server.SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False)
-        opened = []
-
-        def open_tunnel(*backend):
-            opened.append(ports[min(len(opened), len(ports) - 1)])
-            if on_open:
-                on_open(len(opened))
-            return f"webmux://127.0.0.1:{opened[-1]}"
-
-        def get_address(uri):
-            port = address_of(uri)[1]
-            if on_address:
-                on_address()
-            if port in gone:
-                raise xmlrpc.server.Fault(2, "unknown tunnel")
-            return f"tcp://127.0.0.1:{port + 1}"
-
-        proxy.register_function(open_tunnel, "Tunnel.openTunnel")
-        proxy.register_function(get_address, "Tunnel.getTunnelAddress")
-        self.run_server(proxy)
-        return f"http://127.0.0.1:{proxy.server_address[1]}/RPC2", opened
-
-    def turn_away(self, listener, started):
-        """All that come, without a word, once it has started."""
-        def accept():
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                started.wait(harness.WAIT_S)
-                reset(connection)
-
-        self.addCleanup(listener.close)
-        in_thread(accept)
 
     def test_one_who_is_turned_away_again_and_again_opens_another_tunnel(self):
         once, then = listen(), listen()

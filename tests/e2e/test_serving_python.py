@@ -6,12 +6,13 @@ import re
 import signal
 import socket
 import sys
+import threading
 
 import harness
 from detour import Detour
 from harness import (Pattern, address_of, connect, how_it_ended, in_thread, listen, receive_exactly,
                      reset, wait_until)
-from serving_harness import NO_PROXIES, ServingCase
+from serving_harness import BAD_PROXIES, NO_PROXIES, ServingCase
 
 class PythonCase(ServingCase):
     """python -m tristero_tunnel expose"""
@@ -93,6 +94,21 @@ class Python(PythonCase):
                 client.sendall(b"again")
                 self.assertEqual(receive_exactly(client, 5), b"again")
 
+    def test_one_who_is_turned_away_again_and_again_opens_another_tunnel(self):
+        once, then = listen(), listen()
+        self.addCleanup(then.close)
+        url, opened = self.fake_proxy(*(each.getsockname()[1] for each in (once, then)))
+        started = threading.Event()
+        self.turn_away(once, started)
+        program = self.start_package(url, self.echo_service())
+        program.line()
+        started.set()
+        self.accept(then)
+        port = then.getsockname()[1]
+        self.assertEqual(program.line(), f"tcp://127.0.0.1:{port + 1}")
+        self.assertEqual(len(opened), 2)
+        self.assertEqual(len(re.findall("carrier 1 ended|can't attach", program.errors())), 4)
+
 
 class ByWayOf(PythonCase):
     """Through proxies that the environment names. The daemon is known by a name that
@@ -153,9 +169,7 @@ class ByWayOf(PythonCase):
 
     def test_passwords_of_proxies_are_not_told(self):
         daemon, service = self.start_daemon("--drain", "0"), self.echo_service()
-        for proxy in ("https://joe:secret@127.0.0.1:1", "gopher://joe:secret@127.0.0.1:1",
-                      "http://joe:secret@127.0.0.1:1", "http://joe:secret@[::1", "joe:secret@ x",
-                      "http://joe:sec@secret@127.0.0.1:1", "socks5h://joe:secret@127.0.0.1:1"):
+        for proxy in BAD_PROXIES:
             for name, what in (("http_proxy", "call"), ("https_proxy", "attach to")):
                 program = self.start_package(daemon.url, service, env={**NO_PROXIES, name: proxy})
                 with self.subTest(proxy=proxy, name=name):

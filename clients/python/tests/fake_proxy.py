@@ -16,7 +16,9 @@ from tristero_tunnel.service import close_with_reset
 
 class FakeProxy:
     def __init__(self):
-        self.calls = []
+        self.calls = []                     # and carriers that are turned away
+        self.takes = iter(())               # whether the next carriers, and tunnels, are let in;
+        self.opens = iter(())               # those after the last are
         self._carriers = {}                 # each with how many clients it has
         self._listeners = None              # for carriers and for clients
         self._tasks = set()
@@ -68,6 +70,8 @@ class FakeProxy:
 
     def _open_tunnel(self, backend):
         self.calls.append(f"open {backend}")
+        if not next(self.opens, True):
+            raise xmlrpc.client.Fault(3, "too many tunnels")
         self._run(self._open())
         return self._uri()
 
@@ -86,6 +90,7 @@ class FakeProxy:
         return task
 
     async def _open(self):
+        await self._close_tunnel()
         self._listeners = (listen(backlog=128), listen(backlog=512))
         self._accepting = [self._spawn(self._accept(listener, serve)) for listener, serve in
                            zip(self._listeners, (self._serve_carrier, self._serve_client))]
@@ -113,6 +118,10 @@ class FakeProxy:
             self._spawn(serve(connection))
 
     async def _serve_carrier(self, connection):
+        if not next(self.takes, True):
+            self.calls.append("turn away")
+            close_with_reset(connection)
+            return
         carrier = Carrier(connection, None, opens_sessions=True)
         self._carriers[carrier] = 0
         try:

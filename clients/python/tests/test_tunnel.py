@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Opening a tunnel, against a proxy of the tests' own."""
+"""How a tunnel is kept attached, against a proxy of the tests' own."""
 import asyncio
+import itertools
 import os
 import shutil
 import ssl
@@ -13,8 +14,99 @@ from unittest import mock
 import common  # noqa: F401, finds what follows
 from detour import Detour
 from fake_proxy import FakeProxy
-from harness import WAIT_S, Case, listen, main
+from harness import WAIT_S, Case, connect, listen, main
 from tristero_tunnel import Tunnel, TunnelError
+
+
+class TurnedAway(Case):
+    """By a proxy that ends connections of the tunnel before a word."""
+
+    def setUp(self):
+        self.proxy = FakeProxy()
+        self.addCleanup(self.proxy.close)
+        for name in ("BACKOFF_FIRST_S", "BACKOFF_LAST_S"):
+            patch = mock.patch(f"tristero_tunnel.tunnel.{name}", 0.02)
+            patch.start()
+            self.addCleanup(patch.stop)
+        self.addresses = []
+
+    def attached(self, test, carriers=1):
+        """Runs the test with a tunnel that is attached."""
+        async def run():
+            tunnel = await Tunnel.open(self.proxy.url, carriers, on_address=self.addresses.append)
+            async with tunnel:
+                await asyncio.wait_for(test(tunnel), WAIT_S)
+
+        asyncio.run(run())
+
+    async def lose_carrier(self, tunnel):
+        """One on which the proxy was heard."""
+        with connect(self.proxy.client_address):
+            await tunnel.accept()
+        self.proxy.drop_carriers()
+        await self.until(lambda: not self.proxy.carriers)
+
+    async def until(self, condition):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+    def test_after_four_times_it_opens_another_tunnel(self):
+        self.proxy.takes = iter([True, False, False, False, False])
+
+        async def test(tunnel):
+            first = tunnel.address
+            await self.lose_carrier(tunnel)
+            await self.until(lambda: self.proxy.carriers)
+            self.assertNotEqual(tunnel.address, first)
+            self.assertEqual(self.addresses, [tunnel.address])
+
+        self.attached(test)
+        self.assertEqual([call for call in self.proxy.calls if call != "address"],
+                         ["open webmux", *["turn away"] * 4, "open webmux"])
+
+    def test_not_while_another_carrier_is_attached(self):
+        self.proxy.takes = itertools.chain([True], itertools.repeat(False))
+
+        async def test(tunnel):
+            await self.until(lambda: self.proxy.calls.count("turn away") >= 8)
+
+        self.attached(test, carriers=2)
+        self.assertEqual(self.proxy.calls.count("open webmux"), 1)
+
+    def test_one_that_is_heard_in_between_makes_it_begin_again(self):
+        refused = [False, False, False]
+        self.proxy.takes = iter([True, *refused, True, *refused])
+
+        async def test(tunnel):
+            for _ in range(2):
+                await self.lose_carrier(tunnel)
+                await self.until(lambda: self.proxy.carriers)
+
+        self.attached(test)
+        self.assertEqual(self.proxy.calls.count("turn away"), 6)
+        self.assertEqual(self.proxy.calls.count("open webmux"), 1)
+
+    def test_another_tunnel_begins_with_none(self):
+        self.proxy.takes = iter([True, *[False] * 8])
+
+        async def test(tunnel):
+            await self.lose_carrier(tunnel)
+            await self.until(lambda: self.proxy.carriers)
+
+        self.attached(test)
+        self.assertEqual(len(self.addresses), 2)
+
+    def test_without_another_tunnel_it_goes_on_with_the_one_it_has(self):
+        self.proxy.takes = iter([True, *[False] * 5])
+        self.proxy.opens = iter([True, False, False])
+
+        async def test(tunnel):
+            await self.lose_carrier(tunnel)
+            await self.until(lambda: self.proxy.carriers)
+
+        self.attached(test)
+        self.assertEqual(self.proxy.calls.count("open webmux"), 3)
+        self.assertEqual(self.addresses, [])
 
 
 class ByWayOf(Case):

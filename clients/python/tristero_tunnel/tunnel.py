@@ -15,6 +15,7 @@ from .sessions import Budget
 BACKOFF_FIRST_S = 1.0
 BACKOFF_LAST_S = 30.0
 STEADY_S = 10.0         # a carrier that held for so long was a good one
+TURNED_AWAY_MAX = 4     # then the tunnel is given up
 
 log = logging.getLogger("tristero_tunnel")
 
@@ -36,6 +37,8 @@ class Tunnel:
         self._on_address = on_address
         self._server_uri = self._address = ""
         self._generation = 0
+        self._carrying = 0              # carriers that are attached
+        self._turned_away = 0           # how often in a row, with none attached
         self._renewing = asyncio.Lock()
         self._streams: "asyncio.Queue[Stream]" = asyncio.Queue()
         self._budget = Budget()
@@ -47,7 +50,7 @@ class Tunnel:
         """Opens a tunnel and attaches to it; TunnelError if that can't be, ValueError
         for a bad URL. Each carrier is a connection that takes 127 clients at once.
         on_address is told a new address, which there is when the proxy has lost the
-        tunnel, but not the first one."""
+        tunnel, or turns us away from it, but not the first one."""
         tunnel = cls(Proxy(proxy_url, timeout_s), timeout_s, on_address)
         await tunnel._open_another()
         try:
@@ -93,6 +96,7 @@ class Tunnel:
         self._server_uri = await self._proxy.open_tunnel()
         self._address = await self._proxy.tunnel_address(self._server_uri)
         self._generation += 1
+        self._turned_away = 0
 
     async def _dial(self) -> socket.socket:
         host, port = host_and_port(self._server_uri)
@@ -112,11 +116,7 @@ class Tunnel:
         while True:
             began = loop.time()
             generation = self._generation
-            try:
-                was_good = await self._carry(number, connection or await self._dial())
-            except OSError as error:
-                was_good = False
-                log.warning("can't attach to %s: %s", self._server_uri, reason(error))
+            was_good = await self._attach(number, connection)
             connection = None
             if not was_good:
                 await self._renew(generation)
@@ -125,25 +125,51 @@ class Tunnel:
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1))
             backoff_s = min(2 * backoff_s, BACKOFF_LAST_S)
 
+    async def _attach(self, number: int, connection: Optional[socket.socket]) -> bool:
+        """One carrier from its beginning to its end; whether the proxy spoke on it."""
+        try:
+            return await self._carry(number, connection or await self._dial())
+        except OSError as error:
+            log.warning("can't attach to %s: %s", self._server_uri, reason(error))
+            if isinstance(error, ConnectionResetError):     # at once
+                self._note_turned_away()
+            return False
+
     async def _carry(self, number: int, connection: socket.socket) -> bool:
-        """One carrier to its end; whether the proxy spoke on it."""
         carrier = Carrier(connection, self._streams.put_nowait, budget=self._budget)
         log.info("carrier %d is attached to %s", number, self._server_uri)
-        why = await carrier.run()
+        self._carrying += 1
+        try:
+            why = await carrier.run()
+        finally:
+            self._carrying -= 1
         log.warning("carrier %d ended: %s; attaching again", number, why)
+        if carrier.was_heard:
+            self._turned_away = 0
+        else:                           # a proxy that takes it has a word at once
+            self._note_turned_away()
         return carrier.was_heard
 
+    def _note_turned_away(self) -> None:
+        if not self._carrying:
+            self._turned_away += 1
+
     async def _renew(self, generation: int) -> None:
-        """Opens another tunnel if the proxy does not know ours any more."""
+        """Opens another tunnel if the proxy turns this one's carriers away, or does not know
+        it any more."""
         async with self._renewing:
             if generation != self._generation:
                 return          # another carrier has seen to it
-            try:
-                await self._proxy.tunnel_address(self._server_uri)
-            except TunnelError as error:
-                log.warning("%s", error)
-                if error.fault_code == UNKNOWN_TUNNEL:
-                    await self._replace()
+            if self._turned_away >= TURNED_AWAY_MAX or await self._is_gone():
+                await self._replace()
+
+    async def _is_gone(self) -> bool:
+        try:
+            await self._proxy.tunnel_address(self._server_uri)
+        except TunnelError as error:
+            log.warning("%s", error)
+            return error.fault_code == UNKNOWN_TUNNEL
+        return False
 
     async def _replace(self) -> None:
         before = self._address
