@@ -15,7 +15,6 @@ import os
 import re
 import socket
 import time
-from typing import Tuple
 from urllib.parse import unquote_to_bytes
 
 from .errors import reason
