@@ -9,9 +9,9 @@
 #include <string.h>
 #include <strings.h>
 
-/* An option that only wrong arguments could make fail; what a setting lacks for memory
- * shows by the transfer. */
-#define SET(curl, option, value) ((void)curl_easy_setopt(curl, option, value))
+/* In functions that have a CURLcode code, which keeps the first failure: without one of
+ * its settings, a transfer might go another way, or as somebody else. */
+#define SET(curl, option, value) (code = code ? code : curl_easy_setopt(curl, option, value))
 
 /* --- calls */
 
@@ -99,9 +99,12 @@ static enum tristero_status check_status(const struct tristero_proxy *proxy, lon
     }
 }
 
-static void set_up_post(CURL *curl, const struct tristero_proxy *proxy, struct curl_slist *fields,
-                        const char *xml, size_t count)
+static CURLcode set_up_post(CURL *curl, const struct tristero_proxy *proxy,
+                            struct curl_slist *fields, const char *xml, size_t count,
+                            struct receiving *receiving)
 {
+    CURLcode code = CURLE_OK;
+
     SET(curl, CURLOPT_URL, proxy->url);
     SET(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     SET(curl, CURLOPT_HTTPHEADER, fields);
@@ -110,11 +113,13 @@ static void set_up_post(CURL *curl, const struct tristero_proxy *proxy, struct c
     SET(curl, CURLOPT_POSTFIELDSIZE, (long)count);
     SET(curl, CURLOPT_TIMEOUT_MS, (long)proxy->call_timeout_ms);
     SET(curl, CURLOPT_WRITEFUNCTION, receive);
-    if (!proxy->user)
-        return;
-    SET(curl, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
-    SET(curl, CURLOPT_USERNAME, proxy->user);
-    SET(curl, CURLOPT_PASSWORD, proxy->password ? proxy->password : "");
+    SET(curl, CURLOPT_WRITEDATA, receiving);
+    if (proxy->user) {
+        SET(curl, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+        SET(curl, CURLOPT_USERNAME, proxy->user);
+        SET(curl, CURLOPT_PASSWORD, proxy->password ? proxy->password : "");
+    }
+    return code;
 }
 
 /* What libcurl calls every second or more often: anything but 0 ends the transfer. */
@@ -131,6 +136,7 @@ static int is_cancelled(void *argument, curl_off_t to_receive, curl_off_t receiv
 static CURL *curl_new(const struct tristero_proxy *proxy, char details[CURL_ERROR_SIZE])
 {
     CURL *curl = curl_easy_init();
+    CURLcode code = CURLE_OK;
 
     details[0] = '\0';
     if (!curl)
@@ -140,7 +146,10 @@ static CURL *curl_new(const struct tristero_proxy *proxy, char details[CURL_ERRO
     SET(curl, CURLOPT_NOPROGRESS, 0L);
     SET(curl, CURLOPT_XFERINFOFUNCTION, is_cancelled);
     SET(curl, CURLOPT_XFERINFODATA, proxy);
-    return curl;
+    if (!code)
+        return curl;
+    curl_easy_cleanup(curl);
+    return NULL;
 }
 
 enum tristero_status transport_post(const struct tristero_proxy *proxy, const char *xml,
@@ -159,9 +168,9 @@ enum tristero_status transport_post(const struct tristero_proxy *proxy, const ch
         status = error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
         goto out;
     }
-    set_up_post(curl, proxy, fields, xml, count);
-    SET(curl, CURLOPT_WRITEDATA, &receiving);
-    code = curl_easy_perform(curl);
+    code = set_up_post(curl, proxy, fields, xml, count, &receiving);
+    if (!code)
+        code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status);
     status = code ? post_failed(proxy, code, &receiving, details, error)
                   : check_status(proxy, http_status, error);
@@ -245,9 +254,9 @@ enum tristero_status transport_connect(const struct tristero_proxy *proxy, const
     const char *by_way_of = proxy_of_environment();
     char details[CURL_ERROR_SIZE];
     CURL *curl = curl_new(proxy, details);
+    CURLcode code = CURLE_OK;
     enum tristero_status status;
     char url[320];
-    CURLcode code;
 
     if (!curl)
         return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
@@ -266,7 +275,8 @@ enum tristero_status transport_connect(const struct tristero_proxy *proxy, const
     SET(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)proxy->attach_timeout_ms);
     SET(curl, CURLOPT_PROXY, by_way_of);
     SET(curl, CURLOPT_HTTPPROXYTUNNEL, 1L);
-    code = curl_easy_perform(curl);
+    if (!code)
+        code = curl_easy_perform(curl);
     status = code ? connect_failed(curl, code, details, what, error)
                   : take_socket(curl, what, socket, error);
     curl_easy_cleanup(curl);
