@@ -112,7 +112,8 @@ class TheUnit(Case):
                     "--ports", "1-65535", "--max-tunnels", "1000000",
                     "--ssh-listen", "127.0.0.1:0"])
         tunnels, needed = re.search(r"(\d+) tunnels need (\d+) open desc", done.stderr).groups()
-        self.assertEqual(limits["LimitNOFILE"], needed)
+        # and a third one for each, if all of them are of webmux
+        self.assertGreaterEqual(int(limits["LimitNOFILE"]), int(needed) + int(tunnels))
         daemon = self.start_daemon("--drain", "1")
         self.assertGreaterEqual(int(limits["TasksMax"]),
                                 int(tunnels) + daemon.start_counts["threads"])
