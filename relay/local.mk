@@ -33,6 +33,7 @@ relay_librelay_la_SOURCES = \
 	relay/port_pool.c relay/port_pool.h \
 	relay/refusals.c relay/refusals.h \
 	relay/relay.c relay/relay.h relay/relay_private.h \
+	relay/reservation.c \
 	relay/ssh_service.h \
 	relay/settings_file.c relay/settings_file.h \
 	relay/tally.c relay/tally.h \

@@ -1,6 +1,6 @@
 /* relay_private: what the files of the relay share: relay.c, whose tunnels have a
- * thread each, and carried.c, whose tunnels pass from one carrier's thread to the
- * next. */
+ * thread each, carried.c, whose tunnels pass from one carrier's thread to the next, and
+ * reservation.c, which counts both. */
 #ifndef RELAY_RELAY_PRIVATE_H
 #define RELAY_RELAY_PRIVATE_H
 
@@ -50,6 +50,21 @@ struct reservation {
     struct tally_entry *address, *user; /* NULL: there are no users */
     bool has_descriptor;                /* counted, as backend.h has it */
 };
+
+/* A copy for tunnels to share, which the last of them frees; NULL: no memory. */
+struct shared_settings *shared_settings_new(const struct relay_settings *values);
+
+/* Counts a tunnel that is about to be, and gives it its id and settings. 0 or a negative
+ * errno. */
+int reserve(struct relay *relay, const struct tunnel_backend *backend,
+            const struct tunnel_opener *opener, struct reservation *reservation);
+
+/* Counts it no more. */
+void unreserve(struct relay *relay, const struct reservation *reservation);
+
+/* What tunnels have shared goes with the last of them: a proxy without tunnels is as small
+ * as on its first day. crowd: how many there were at once. */
+void release_pools(size_t crowd);
 
 /* What a tunnel's thread starts with, and owns; a carried tunnel has none, and
  * whoever holds it owns it. */

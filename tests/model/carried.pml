@@ -31,9 +31,9 @@
  *   relay/carried.c      is_owner nudge_expirer open_for carried_open carried_open_held
  *                        carried_hold carried_let_go close_now carried_close
  *                        take_expired carried_expire carried_set_expirer
- *   relay/relay.c        relay_free reserve unreserve enter_table leave_table
- *                        tunnel_free tunnel_new relay_refuse_new
- *                        relay_wait_until_empty relay_end_all
+ *   relay/relay.c        relay_free enter_table leave_table tunnel_free tunnel_new
+ *                        relay_refuse_new relay_wait_until_empty relay_end_all
+ *   relay/reservation.c  reserve unreserve
  *   relay/tunnel.c       tunnel_close_listener
  *   relay/port_pool.c    port_pool_take port_pool_give
  *   relay/waker.c        waker_ask waker_nudge waker_poll

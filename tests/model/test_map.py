@@ -125,8 +125,8 @@ class Map:
 
 class Tunnel(Map, unittest.TestCase):
     PATH = "tests/model/tunnel.pml"
-    WHOLE_FILES = ("relay/relay.c", "relay/tunnel.c", "relay/backend_tcp.c", "relay/duplex.c",
-                   "relay/port_pool.c", "relay/waker.c")
+    WHOLE_FILES = ("relay/relay.c", "relay/reservation.c", "relay/tunnel.c", "relay/backend_tcp.c",
+                   "relay/duplex.c", "relay/port_pool.c", "relay/waker.c")
     # Where a step and its function call others in another order or number, and why.
     OTHERWISE = {
         "tunnel_accept": "a connection that can't be prepared is gone at once in the model",

@@ -27,11 +27,12 @@
  * and sees that each function of these files is in the model or left out of it
  * by name.
  *
- *   relay/relay.c        shared_settings_new bury relay_free count_opener reserve
- *                        unreserve enter_table leave_table end_thread tunnel_free
- *                        tunnel_thread start_thread tunnel_new relay_open_tunnel
- *                        relay_tunnel_address relay_change_settings
+ *   relay/relay.c        bury relay_free enter_table leave_table end_thread
+ *                        tunnel_free tunnel_thread start_thread tunnel_new
+ *                        relay_open_tunnel relay_tunnel_address
  *                        relay_refuse_new relay_wait_until_empty relay_end_all
+ *   relay/reservation.c  shared_settings_new relay_change_settings count_opener
+ *                        reserve unreserve
  *   relay/thread_stack.c thread_stack_new thread_stack_free
  *   relay/tunnel.c       tunnel_serve tunnel_until_ms tunnel_accept
  *                        tunnel_close_listener
@@ -48,10 +49,11 @@
  *
  * Left out:
  *   relay/relay.c        relay_backend_names backend_find try_to_listen relay_new
- *                        release_pools relay_counts relay_settings is_carried
- *                        has_backend relay_set_ssh relay_ssh tunnel_at tunnel_find
- *                        forget_opener
+ *                        relay_counts is_carried has_backend relay_set_ssh
+ *                        relay_ssh tunnel_at tunnel_find
  *                        tell_to_drain: of webmux, with the life of tcp otherwise
+ *   relay/reservation.c  release_pools relay_settings
+ *                        forget_opener: it and has_epoll take no step of their own
  *   relay/thread_stack.c guard_bytes
  *   relay/tunnel.c       fill_uri tunnel_server_uri tunnel_client_uri
  *                        tunnel_take_descriptor tunnel_give_descriptor
@@ -847,7 +849,7 @@ inline tunnel_serve(tunnel)
     }
 }
 
-/* --- relay/relay.c */
+/* --- relay/relay.c, relay/reservation.c */
 
 byte alive;                             /* these seven under relay_lock */
 byte addresses, users;                  /* how many openers are counted */
