@@ -24,10 +24,12 @@ unit_tests = \
 	tests/unit/test_port_pool \
 	tests/unit/test_refusals \
 	tests/unit/test_relay \
+	tests/unit/test_relay_tcp \
 	tests/unit/test_tally \
 	tests/unit/test_uri \
 	tests/unit/test_users \
 	tests/unit/test_webmux \
+	tests/unit/test_webmux_credit \
 	tests/unit/test_webmux_frame \
 	tests/unit/test_webmux_random
 if WITH_SSH
@@ -35,10 +37,11 @@ unit_tests += tests/unit/test_ssh_authorized tests/unit/test_ssh_host_key
 endif
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-noinst_HEADERS = tests/unit/files.h tests/unit/reading.h tests/unit/relaying.h tests/unit/sockets.h \
+noinst_HEADERS = tests/unit/files.h tests/unit/one_relay.h tests/unit/reading.h tests/unit/relaying.h tests/unit/sockets.h \
 	tests/unit/ssh_test_keys.h tests/unit/unit.h tests/unit/webmux_ends.h
 files = tests/unit/files.c
 reading = tests/unit/reading.c $(files)
+one_relay = tests/unit/one_relay.c $(sockets)
 relaying = tests/unit/relaying.c $(sockets)
 sockets = tests/unit/sockets.c
 webmux_ends = tests/unit/webmux_ends.c
@@ -86,9 +89,12 @@ tests_unit_test_port_pool_CFLAGS = $(unit_cflags)
 tests_unit_test_port_pool_LDADD = $(unit_libs)
 tests_unit_test_refusals_CFLAGS = $(unit_cflags)
 tests_unit_test_refusals_LDADD = $(unit_libs)
-tests_unit_test_relay_SOURCES = tests/unit/test_relay.c $(sockets)
+tests_unit_test_relay_SOURCES = tests/unit/test_relay.c $(one_relay)
 tests_unit_test_relay_CFLAGS = $(unit_cflags)
 tests_unit_test_relay_LDADD = $(unit_libs)
+tests_unit_test_relay_tcp_SOURCES = tests/unit/test_relay_tcp.c $(one_relay)
+tests_unit_test_relay_tcp_CFLAGS = $(unit_cflags)
+tests_unit_test_relay_tcp_LDADD = $(unit_libs)
 tests_unit_test_ssh_authorized_SOURCES = tests/unit/test_ssh_authorized.c $(files)
 tests_unit_test_ssh_authorized_CFLAGS = $(unit_cflags) $(SSH_CFLAGS)
 tests_unit_test_ssh_authorized_LDADD = $(unit_libs) $(SSH_LIBS)
@@ -105,6 +111,9 @@ tests_unit_test_users_LDADD = rpc/librpc.la $(CRYPT_LIBS) $(unit_libs)
 tests_unit_test_webmux_SOURCES = tests/unit/test_webmux.c $(webmux_ends)
 tests_unit_test_webmux_CFLAGS = $(unit_cflags)
 tests_unit_test_webmux_LDADD = $(unit_libs)
+tests_unit_test_webmux_credit_SOURCES = tests/unit/test_webmux_credit.c $(webmux_ends)
+tests_unit_test_webmux_credit_CFLAGS = $(unit_cflags)
+tests_unit_test_webmux_credit_LDADD = $(unit_libs)
 tests_unit_test_webmux_frame_CFLAGS = $(unit_cflags)
 tests_unit_test_webmux_frame_LDADD = $(unit_libs)
 tests_unit_test_webmux_random_SOURCES = tests/unit/test_webmux_random.c $(webmux_ends)

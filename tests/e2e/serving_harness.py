@@ -12,7 +12,7 @@ import threading
 import xmlrpc.server
 
 import harness
-from harness import Case, address_of, connect, in_thread, listen, receive_until_end, reset
+from harness import Case, address_of, connect, in_thread, listen, receive_exactly, receive_until_end, reset
 
 SERVE = os.path.abspath(os.environ.get("TRISTERO_SERVE") or
                         os.path.join(os.path.dirname(harness.TUNNELD), "tests", "e2e", "serve"))
@@ -97,16 +97,20 @@ class ServingCase(Case):
                 except OSError:
                     pass
 
+        self.accept_all(listener, lambda connection: in_thread(serve, connection))
+        return listener.getsockname()[1]
+
+    def accept_all(self, listener, take):
+        """Beside the test, until the listener is closed."""
         def accept():
             while True:
                 try:
                     connection, _ = listener.accept()
                 except OSError:
                     return
-                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+                take(connection)
 
-        threading.Thread(target=accept, daemon=True).start()
-        return listener.getsockname()[1]
+        in_thread(accept)
 
     def accept(self, listener):
         connection, address = listener.accept()
@@ -141,17 +145,22 @@ class ServingCase(Case):
 
     def turn_away(self, listener, started):
         """All that come, without a word, once it has started."""
-        def accept():
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                started.wait(harness.WAIT_S)
-                reset(connection)
+        def take(connection):
+            started.wait(harness.WAIT_S)
+            reset(connection)
 
         self.addCleanup(listener.close)
-        in_thread(accept)
+        self.accept_all(listener, take)
+
+    def proxy_that_turns_away(self):
+        """One at whose first tunnel nobody is let in once the event is set: its URL, the
+        tunnels that it opened, the event, and where its second tunnel's server attaches."""
+        once, then = listen(), listen()
+        self.addCleanup(then.close)
+        url, opened = self.fake_proxy(*(each.getsockname()[1] for each in (once, then)))
+        started = threading.Event()
+        self.turn_away(once, started)
+        return url, opened, started, then
 
     def cut_carriers(self, server):
         """Those that lead to the proxy itself."""
@@ -182,3 +191,25 @@ class ServingCase(Case):
                     cut += 1
         os.close(pidfd)
         return cut
+
+
+class DetourCase(ServingCase):
+    """Through proxies that the environment names. The daemon is known by a name that nobody
+    but the proxy resolves."""
+
+    NAME = "proxy.invalid"
+
+    def start_serving(self, url, environment):
+        """An echo service's server: a program that prints where its clients connect."""
+        raise NotImplementedError
+
+    def serve(self, **environment):
+        """The ports of the daemon, and of the clients, one of whom was served."""
+        daemon = self.start_daemon("--drain", "0", "--host", self.NAME, "--reserve", "30")
+        program = self.start_serving(f"http://{self.NAME}:{daemon.port}/RPC2",
+                                     {**NO_PROXIES, **environment})
+        port = int(re.fullmatch(r"(?:serving )?tcp://proxy\.invalid:(\d+)", program.line())[1])
+        with connect(("127.0.0.1", port)) as client:
+            client.sendall(b"?")
+            self.assertEqual(receive_exactly(client, 1), b"?")
+        return daemon.port, port

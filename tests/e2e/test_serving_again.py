@@ -47,11 +47,7 @@ class ComingBack(ServingCase):
         self.stop(server)
 
     def test_one_who_is_turned_away_again_and_again_opens_another_tunnel(self):
-        once, then = listen(), listen()
-        self.addCleanup(then.close)
-        url, opened = self.fake_proxy(*(each.getsockname()[1] for each in (once, then)))
-        started = threading.Event()
-        self.turn_away(once, started)
+        url, opened, started, then = self.proxy_that_turns_away()
         server = self.start_server(url)
         started.set()
         self.accept(then)

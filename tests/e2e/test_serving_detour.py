@@ -1,42 +1,27 @@
 #!/usr/bin/python3 -B
 """Serving by the library through proxies that the environment names."""
 
-import re
 import subprocess
 
 import harness
 from detour import Detour
-from harness import connect, receive_exactly
-from serving_harness import BAD_PROXIES, NO_PROXIES, SERVE, ServingCase
+from serving_harness import BAD_PROXIES, NO_PROXIES, SERVE, DetourCase
 
-class ByWayOf(ServingCase):
-    """Through proxies that the environment names. The daemon is known by a name that
-    nobody but the proxy resolves."""
-
-    NAME = "proxy.invalid"
-
-    def serve(self, environment):
-        daemon = self.start_daemon("--drain", "0", "--host", self.NAME, "--reserve", "30")
-        url = f"http://{self.NAME}:{daemon.port}/RPC2"
-        program = harness.Program([SERVE, url, "1", "echo"], env={**NO_PROXIES, **environment},
-                                  stdin=subprocess.PIPE)
+class ByWayOf(DetourCase):
+    def start_serving(self, url, environment):
+        program = harness.Program([SERVE, url, "1", "echo"], env=environment, stdin=subprocess.PIPE)
         self.addCleanup(program.clean_up)
-        address = re.fullmatch(r"serving tcp://proxy\.invalid:(\d+)", program.line())
-        port = int(address[1])
-        with connect(("127.0.0.1", port)) as client:
-            client.sendall(b"?")
-            self.assertEqual(receive_exactly(client, 1), b"?")
-        return daemon.port, port
+        return program
 
     def test_an_http_proxy_carries_calls_and_the_connection(self):
         proxy = self.run_server(Detour())
-        rpc_port, port = self.serve({"http_proxy": proxy.url("http")})
+        rpc_port, port = self.serve(http_proxy=proxy.url("http"))
         self.assertEqual(proxy.asked, [f"POST {self.NAME}:{rpc_port}"] * 2 +
                          [f"CONNECT {self.NAME}:{port - 1}"])
 
     def test_that_of_https_goes_first_for_the_connection(self):
         calls, carriers = self.run_server(Detour()), self.run_server(Detour())
-        _, port = self.serve({"http_proxy": calls.url("http"), "https_proxy": carriers.url("http")})
+        _, port = self.serve(http_proxy=calls.url("http"), https_proxy=carriers.url("http"))
         self.assertEqual(len(calls.asked), 2)
         self.assertEqual(carriers.asked, [f"CONNECT {self.NAME}:{port - 1}"])
 
@@ -52,7 +37,7 @@ class ByWayOf(ServingCase):
 
     def test_a_socks_proxy_resolves_the_names(self):
         proxy = self.run_server(Detour())
-        rpc_port, port = self.serve({"ALL_PROXY": proxy.url("socks5h")})
+        rpc_port, port = self.serve(ALL_PROXY=proxy.url("socks5h"))
         self.assertEqual(proxy.asked, [f"SOCKS {self.NAME}:{rpc_port}"] * 2 +
                          [f"SOCKS {self.NAME}:{port - 1}"])
 

@@ -6,13 +6,12 @@ import re
 import signal
 import socket
 import sys
-import threading
 
 import harness
 from detour import Detour
 from harness import (Pattern, address_of, connect, how_it_ended, in_thread, listen, receive_exactly,
                      reset, wait_until)
-from serving_harness import BAD_PROXIES, NO_PROXIES, ServingCase
+from serving_harness import BAD_PROXIES, NO_PROXIES, DetourCase, ServingCase
 
 class PythonCase(ServingCase):
     """python -m tristero_tunnel expose"""
@@ -95,11 +94,7 @@ class Python(PythonCase):
                 self.assertEqual(receive_exactly(client, 5), b"again")
 
     def test_one_who_is_turned_away_again_and_again_opens_another_tunnel(self):
-        once, then = listen(), listen()
-        self.addCleanup(then.close)
-        url, opened = self.fake_proxy(*(each.getsockname()[1] for each in (once, then)))
-        started = threading.Event()
-        self.turn_away(once, started)
+        url, opened, started, then = self.proxy_that_turns_away()
         program = self.start_package(url, self.echo_service())
         program.line()
         started.set()
@@ -110,22 +105,9 @@ class Python(PythonCase):
         self.assertEqual(len(re.findall("carrier 1 ended|can't attach", program.errors())), 4)
 
 
-class ByWayOf(PythonCase):
-    """Through proxies that the environment names. The daemon is known by a name that
-    nobody but the proxy resolves."""
-
-    NAME = "proxy.invalid"
-
-    def serve(self, **environment):
-        daemon = self.start_daemon("--drain", "0", "--host", self.NAME, "--reserve", "30")
-        program = self.start_package(f"http://{self.NAME}:{daemon.port}/RPC2", self.echo_service(),
-                                     env={**NO_PROXIES, **environment})
-        address = re.fullmatch(r"tcp://proxy\.invalid:(\d+)", program.line())
-        port = int(address[1])
-        with connect(("127.0.0.1", port)) as client:
-            client.sendall(b"?")
-            self.assertEqual(receive_exactly(client, 1), b"?")
-        return daemon.port, port
+class ByWayOf(DetourCase, PythonCase):
+    def start_serving(self, url, environment):
+        return self.start_package(url, self.echo_service(), env=environment)
 
     def test_an_http_proxy_carries_calls_and_the_connection(self):
         proxy = self.run_server(Detour())

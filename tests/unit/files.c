@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { SAID_BYTES = 2000 };
 
@@ -18,6 +19,19 @@ void write_bytes(const char *path, const char *bytes, size_t count, mode_t mode)
 void write_text(const char *path, const char *text, mode_t mode)
 {
     write_bytes(path, text, strlen(text), mode);
+}
+
+int unit_run_with_file(const char *subject, CU_TestInfo *tests, char *path)
+{
+    int descriptor = mkstemp(path);
+    int status;
+
+    if (descriptor < 0)
+        return EXIT_FAILURE;
+    close(descriptor);
+    status = unit_run(subject, tests);
+    unlink(path);
+    return status;
 }
 
 bool is_said_of(const char *name, const char *format, const char *got)

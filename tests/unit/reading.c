@@ -48,13 +48,5 @@ bool file_error_is(const char *expected)
 
 int reading_run(const char *subject, CU_TestInfo *tests)
 {
-    int descriptor = mkstemp(config_path);
-    int status;
-
-    if (descriptor < 0)
-        return EXIT_FAILURE;
-    close(descriptor);
-    status = unit_run(subject, tests);
-    unlink(config_path);
-    return status;
+    return unit_run_with_file(subject, tests, config_path);
 }

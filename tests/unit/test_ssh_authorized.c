@@ -319,13 +319,5 @@ static CU_TestInfo tests[] = {
 
 int main(void)
 {
-    int descriptor = mkstemp(path);
-    int status;
-
-    if (descriptor < 0)
-        return EXIT_FAILURE;
-    close(descriptor);
-    status = unit_run("ssh_authorized", tests);
-    unlink(path);
-    return status;
+    return unit_run_with_file("ssh_authorized", tests, path);
 }

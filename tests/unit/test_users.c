@@ -308,13 +308,5 @@ static CU_TestInfo tests[] = {
 
 int main(void)
 {
-    int descriptor = mkstemp(path);
-    int status;
-
-    if (descriptor < 0)
-        return EXIT_FAILURE;
-    close(descriptor);
-    status = unit_run("users", tests);
-    unlink(path);
-    return status;
+    return unit_run_with_file("users", tests, path);
 }

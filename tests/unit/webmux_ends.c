@@ -73,6 +73,38 @@ bool end_told(const struct webmux_end *end, enum webmux_event_kind kind, uint8_t
            end->events[0].session == session;
 }
 
+bool end_failed(const struct webmux_end *end, const char *text)
+{
+    return end->error && strstr(end->error, text);
+}
+
+uint8_t end_open_confirmed(struct webmux_end *end)
+{
+    uint8_t id = webmux_open(&end->mux);
+
+    end_says(end);
+    end_take_flags(end, id, "S", 0);
+    return id;
+}
+
+void end_start_with_own(struct webmux_end *end)
+{
+    end_start(end, true);
+    if (end_open_confirmed(end) != 3)
+        abort();
+}
+
+void end_start_with_theirs(struct webmux_end *end)
+{
+    end_start(end, false);
+    end_take_flags(end, 3, "S", 0);
+    if (!end_told(end, WEBMUX_OPENED, 3))
+        abort();
+    webmux_confirm(&end->mux, 3);
+    if (strcmp(end_says(end), "S3") != 0)
+        abort();
+}
+
 static int say(const struct webmux_header *header, char *text, size_t room)
 {
     if (header->is_control)

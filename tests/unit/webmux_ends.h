@@ -18,6 +18,14 @@ struct webmux_end {
 /* All zero before. Its greeting is written already. */
 void end_start(struct webmux_end *end, bool opens);
 
+/* Opens a session, which the other end confirms: its id. */
+uint8_t end_open_confirmed(struct webmux_end *end);
+
+/* These start it with session 3, of its own or of the other end's, confirmed. A test whose
+ * end can't is aborted. */
+void end_start_with_own(struct webmux_end *end);
+void end_start_with_theirs(struct webmux_end *end);
+
 /* Gives it bytes, or a frame with a payload of zeros; events begins anew. What the
  * frame's padding needs is added. */
 void end_take(struct webmux_end *end, const uint8_t *bytes, size_t count);
@@ -32,6 +40,9 @@ void end_take_control(struct webmux_end *end, uint8_t opcode, uint8_t session, u
 
 /* Whether the only event is of that kind and session; NOTHING: there is none. */
 bool end_told(const struct webmux_end *end, enum webmux_event_kind kind, uint8_t session);
+
+/* Whether it says that the other end broke a rule, with that in the text. */
+bool end_failed(const struct webmux_end *end, const char *text);
 
 /* What it owes, as one word a frame, such as "S3 F3 R5 C3:262144 p3": opening or
  * confirmation, end, reset, credit, and a question. */
