@@ -17,8 +17,8 @@
  * tristero_proxy_free must come after all the others. Calls block, for as long
  * as the options say. Nothing is printed, and no signal is raised.
  *
- * The first tristero_proxy_new sets up libcurl and xmlrpc-c. A program that
- * sets these up by itself does so before, or after, but not meanwhile. */
+ * The first tristero_proxy_new sets up libcurl. A program that sets it up by
+ * itself does so before, or after, but not meanwhile. */
 #ifndef TRISTERO_TUNNEL_H
 #define TRISTERO_TUNNEL_H
 
@@ -44,7 +44,7 @@ struct tristero_error {
 
 /* All zero means the defaults. */
 struct tristero_options {
-    int call_timeout_ms;        /* for a whole call, in whole seconds, rounded up; 30000 by default */
+    int call_timeout_ms;        /* for a whole call; 30000 by default */
     int attach_timeout_ms;      /* to connect, besides looking the name up; 30000 by default */
 };
 
@@ -113,7 +113,7 @@ struct tristero_server;
 enum tristero_event_kind {
     TRISTERO_ATTACHED,          /* again: there is no such event for the first time */
     TRISTERO_MOVED,             /* the same, but at a new address, since the old one is gone */
-    TRISTERO_LOST,              /* a connection to the proxy, why in text; tried again at once */
+    TRISTERO_LOST,              /* a connection to the proxy, why in text; attached again, soon or later */
     TRISTERO_RETRYING,          /* attaching failed, why in text; tried again after wait_ms */
     TRISTERO_CLIENT_CAME,
     TRISTERO_CLIENT_REFUSED,    /* by the service, why in text: the client gets a reset */
