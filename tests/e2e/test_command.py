@@ -156,7 +156,11 @@ class Exposing(CommandCase):
         self.assertTrue(match, line)
         return match[1], int(match[2])
 
-    def interrupt(self, program):
+    def interrupt(self, program, further=0):
+        """Once it has told so many further addresses: who ends between attaching and that has
+        its tunnel linger, as a server that ended before its client."""
+        for _ in range(further):
+            self.address(program)
         program.signal(signal.SIGINT)
         self.assertIn(program.wait(10), (0, 130, -signal.SIGINT), program.errors())
         self.daemon.expect_rest()
@@ -166,13 +170,12 @@ class Exposing(CommandCase):
         for number in range(5):
             self.assertEqual(fetch(self.address(program), f"/{number}"),
                              b"hello from behind /%d" % number)
-        self.address(program)
-        self.interrupt(program)
+        self.interrupt(program, further=1)
 
     def test_the_service_may_be_on_another_host(self):
         program = self.expose(f"localhost:{self.web.server_port}")
         self.assertEqual(fetch(self.address(program)), b"hello from behind /")
-        self.interrupt(program)
+        self.interrupt(program, further=1)
 
     def test_an_address_that_cannot_be_printed_ends_it(self):
         done = run(["/bin/sh", "-c", 'exec "$@" >&-', "sh", TUNNEL, "--proxy", self.daemon.url,
@@ -203,7 +206,7 @@ class Exposing(CommandCase):
         for number, client in enumerate(clients):
             self.assertEqual(receive_until_end(client), b"you are %d" % number)
             client.close()
-        self.interrupt(program)
+        self.interrupt(program, further=3)
 
     def test_a_client_of_a_service_that_is_down_gets_a_reset_and_expose_goes_on(self):
         closed = harness.listen()
@@ -242,7 +245,7 @@ class Exposing(CommandCase):
             client.shutdown(harness.socket.SHUT_WR)
             self.assertEqual(greeting.result(), b"QUIT\r\n")
             receive_until_end(client)
-        self.interrupt(program)
+        self.interrupt(program, further=1)
 
     def test_ends_and_resets_pass_through_the_command(self):
         service = harness.listen()
@@ -273,7 +276,7 @@ class Exposing(CommandCase):
         harness.reset(client)
         self.assertEqual(receive_until_reset(connection), b"")
         connection.close()
-        self.interrupt(program)
+        self.interrupt(program, further=1)
 
     def test_sigterm_ends_it_and_leaves_nothing(self):
         program = self.expose("--tunnels", "2", str(self.web.server_port))
