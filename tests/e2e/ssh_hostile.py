@@ -466,9 +466,9 @@ def a_key_exchange_drawn_out(transport):
     """Begins one when a client is there and does not go on with it, but is not silent."""
     transport._handler_table = _heedless(transport._handler_table, KEXINIT)
     _first_channel(transport)
-    say("there")
     with contextlib.suppress(*THROWN_OUT):
         transport._send_kex_init()
+        say("there")            # no earlier, or the client might fill the window before it
         while transport.is_active():
             _send(transport, IGNORE, b"still here")
             time.sleep(0.2)
