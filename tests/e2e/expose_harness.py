@@ -6,7 +6,6 @@ import http.server
 import json
 import os
 import re
-import socket
 import socketserver
 
 import harness
@@ -87,11 +86,6 @@ class ExposeCase(harness.Case):
                 pass
 
         return self.run_server(Server(("127.0.0.1", 0), Handler)).server_address[1]
-
-    def closed_port(self):
-        with socket.socket() as closed:
-            closed.bind(("127.0.0.1", 0))
-            return closed.getsockname()[1]
 
     def expose(self, *arguments, **how):
         return self.start_program([TUNNEL, "--proxy", self.daemon.url, "expose",

@@ -543,6 +543,11 @@ class Daemon(Program):
         time.sleep(0.1)
         return before if before == self.counts() else None
 
+    def has_no_more_than(self, before):
+        """It may be less: what was on its way out when the others were counted."""
+        now = self.counts()
+        return all(now[name] <= before[name] for name in before)
+
     def resident_kib(self):
         with open(f"/proc/{self.pid}/status", encoding="ascii") as status:
             return int(re.search(r"VmRSS:\s+(\d+)", status.read())[1])
@@ -678,6 +683,15 @@ class Case(unittest.TestCase):
             listen("::1").close()
         except OSError:
             self.skipTest("no IPv6 here")
+
+    def closed_port(self):
+        """One where nobody listens but who is told of it: nobody else is given it by chance
+        for as long as the test lasts."""
+        taken = socket.socket()
+        self.addCleanup(taken.close)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
 
     def temporary_folder(self):
         folder = tempfile.TemporaryDirectory(prefix="tristero-e2e-")

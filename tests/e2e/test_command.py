@@ -209,9 +209,7 @@ class Exposing(CommandCase):
         self.interrupt(program, further=3)
 
     def test_a_client_of_a_service_that_is_down_gets_a_reset_and_expose_goes_on(self):
-        closed = harness.listen()
-        port = closed.getsockname()[1]
-        closed.close()
+        port = self.closed_port()
         program = self.expose(str(port))
         for _ in range(2):
             with connect(self.address(program)) as client:

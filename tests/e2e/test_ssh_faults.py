@@ -73,7 +73,7 @@ class EachCallOfATrip(SshCase):
         for function, errors in FAULTS:
             before = self.shim.calls(function)
             self.trip()
-            wait_until(lambda: self.daemon.counts() == self.at_rest, "nothing is left", TRIP_S)
+            wait_until(lambda: self.daemon.has_no_more_than(self.at_rest), "nothing is left", TRIP_S)
             calls = min(self.shim.calls(function) - before, MOST_CALLS)
             for error in errors:
                 with self.subTest(function=function, error=error):
@@ -84,7 +84,7 @@ class EachCallOfATrip(SshCase):
                         self.shim.heal()
                     self.assertIsNone(self.daemon.process.poll(), self.daemon.errors()[-3000:])
                     self.trip()
-                    wait_until(lambda: self.daemon.counts() == self.at_rest,
+                    wait_until(lambda: self.daemon.has_no_more_than(self.at_rest),
                                f"nothing is left: {self.daemon.counts()}, {self.at_rest}", TRIP_S)
         self.daemon.stop()
 

@@ -90,7 +90,7 @@ class EachCallOfATrip(Case):
         self.daemon.stop()
 
     def wait_for_rest(self):
-        wait_until(lambda: self.daemon.counts() == self.at_rest,
+        wait_until(lambda: self.daemon.has_no_more_than(self.at_rest),
                    f"nothing is left: {self.daemon.counts()}, {self.at_rest}", 10)
 
 

@@ -283,9 +283,7 @@ class Life(ProxyCase):
         self.assert_proper_end(client, b"hello")
 
     def test_a_service_that_is_down_resets_its_client_and_the_tunnel_stays(self):
-        listener = listen()
-        port = listener.getsockname()[1]
-        listener.close()
+        port = self.closed_port()
         program = self.expose(port)
         receive_until_reset(self.connect())
         self.expect_error(program, f"can't reach the service at 127.0.0.1:{port}: "
