@@ -219,8 +219,9 @@ class Carriers(WebmuxCase):
 
     def test_a_carrier_that_does_not_answer_comes_last(self):
         tunnel = self.open_webmux()
-        tunnel.raw()                        # never confirms anything
+        raw = tunnel.raw()                  # never confirms anything
         tunnel.connect()
+        raw.hear(Data(3, SYN))
         time.sleep(2.2)
         carrier = tunnel.carrier()
         for _ in range(5):
