@@ -300,7 +300,8 @@ static enum tristero_status attach_all(struct tristero_server *server,
 static enum tristero_status set_up(struct tristero_server *server, struct tristero_proxy *proxy,
                                    struct tristero_error *error)
 {
-    const struct mux_limits limits = { .linger_ms = LINGER_MS, .growth_bytes = GROWTH_BYTES,
+    const struct mux_limits limits = { .linger_ms = LINGER_MS, .window_bytes = WEBMUX_WINDOW,
+                                       .growth_bytes = GROWTH_BYTES,
                                        .waiting_bytes = WAITING_BYTES };
     enum tristero_status status;
     int err;

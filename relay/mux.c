@@ -20,6 +20,7 @@ int mux_init(struct mux *mux, const struct mux_handler *handler, const struct mu
     TAILQ_INIT(&mux->carriers);
     TAILQ_INIT(&mux->over);
     TAILQ_INIT(&mux->ended);
+    TAILQ_INIT(&mux->held);
     mux->epoll = epoll_create1(EPOLL_CLOEXEC);
     return mux->epoll < 0 ? -errno : 0;
 }
@@ -114,13 +115,13 @@ static struct mux_stream *fullest_stream(const struct mux *mux)
     return fullest;
 }
 
-/* The next time others come first, or its other direction does: one that has bytes all
- * the time would leave them nothing. */
-static void note_used_up(struct mux *mux, struct mux_carrier *carrier)
+/* Each in its turn, which is not over before its socket or the rate takes no more. */
+static void deliver_held(struct mux *mux)
 {
-    carrier->writes_first = !carrier->writes_first;
-    TAILQ_REMOVE(&mux->carriers, carrier, entry);
-    TAILQ_INSERT_TAIL(&mux->carriers, carrier, entry);
+    struct mux_stream *stream;
+
+    while ((stream = TAILQ_FIRST(&mux->held)) && mux_allowed(mux, 1))
+        mux_stream_deliver(stream);
 }
 
 static void move_carriers(struct mux *mux)
@@ -136,14 +137,25 @@ static void move_carriers(struct mux *mux)
         if (was_allowed && !mux_allowed(mux, 1) && !carrier->failure)
             used_up = carrier;
     }
-    if (used_up)
-        note_used_up(mux, used_up);
+    if (used_up) {                          /* the next time it comes last */
+        TAILQ_REMOVE(&mux->carriers, used_up, entry);
+        TAILQ_INSERT_TAIL(&mux->carriers, used_up, entry);
+    }
 }
 
+/* Where the rate does not suffice for both directions, each comes first in its turn: one
+ * that has bytes all the time would leave the other nothing. */
 static void move_all(struct mux *mux)
 {
+    bool was_allowed = mux_allowed(mux, 1);
+
     mux->has_more = false;
+    if (!mux->reads_sockets_first)
+        deliver_held(mux);
     move_carriers(mux);
+    deliver_held(mux);
+    if (was_allowed && !mux_allowed(mux, 1))
+        mux->reads_sockets_first = !mux->reads_sockets_first;
     while (mux->waiting > mux->limits.waiting_bytes) {
         mux_stream_break(fullest_stream(mux), "too much waits for slow readers");
         mux->has_more = true;

@@ -48,6 +48,7 @@ struct mux_limits {
     int64_t linger_ms;                  /* of a stream: as duplex_limits */
     int64_t idle_ms;                    /* the same; 0: no limit */
     int64_t bytes_per_s;                /* of all streams, both ways; 0: no limit */
+    size_t window_bytes;                /* of each stream at first, for webmux_init */
     size_t growth_bytes;                /* by which windows may grow, all together */
     size_t waiting_bytes;               /* for slow sockets; then the fullest stream is reset */
 };
@@ -64,6 +65,7 @@ struct mux {
     struct mux_carriers carriers;       /* that live; */
     struct mux_carriers over;           /* that don't, until the turn ends */
     struct mux_streams ended;           /* the same, of streams */
+    struct mux_streams held;            /* whose sockets would take bytes, the next one first */
     size_t carriers_count, streams_count;
     size_t waiting;                     /* bytes in all queues */
     unsigned long carriers_in_all, streams_in_all;
@@ -71,6 +73,7 @@ struct mux {
     int64_t now_ms;                     /* of this turn */
     int64_t look_ms;                    /* when to look next at how long streams have been silent */
     bool has_more;                      /* to do, without waiting for anything */
+    bool reads_sockets_first;           /* of what the rate allows, or else writes to them */
 };
 
 /* 0 or a negative errno. */
@@ -99,7 +102,6 @@ struct mux_carrier {
     bool can_read, can_write;           /* as far as is known */
     bool was_heard;                     /* anything has come */
     bool hung_up;                       /* epoll has said that the other end sends no more */
-    bool writes_first;                  /* of what the rate allows */
     const char *failure;                /* why it is over, or NULL */
     char *out;                          /* what is to be written, from the pool, or NULL */
     size_t out_start, out_count;
@@ -128,6 +130,7 @@ struct mux_stream {
     struct mux_source source;
     TAILQ_ENTRY(mux_stream) entry;      /* in ready, or ended */
     TAILQ_ENTRY(mux_stream) sibling;    /* in its carrier's streams */
+    TAILQ_ENTRY(mux_stream) turn;       /* in held */
     struct mux_carrier *carrier;
     unsigned long number;               /* its name */
     uint8_t session;                    /* another's, once it is over and was opened again */
@@ -136,7 +139,7 @@ struct mux_stream {
     bool can_read, can_write;           /* as far as is known */
     bool hung_up, broke;                /* epoll has said so of the socket */
     bool was_urgent;                    /* the same: reading stops short at such bytes */
-    bool is_ready;                      /* in the list */
+    bool is_ready, is_held;             /* in those lists */
     bool is_confirmed;                  /* by the end that did not open it */
     bool socket_ended;                  /* all that it gave is in frames, and its end too */
     bool end_came, end_passed_on;       /* from the other end, to the socket */

@@ -47,7 +47,7 @@ int mux_add_carrier(struct mux *mux, int socket, bool opens, struct mux_carrier 
     carrier->can_read = carrier->can_write = true;
     TAILQ_INIT(&carrier->streams);
     TAILQ_INIT(&carrier->ready);
-    webmux_init(&carrier->webmux, opens, &mux->growth);
+    webmux_init(&carrier->webmux, opens, mux->limits.window_bytes, &mux->growth);
     TAILQ_INSERT_TAIL(&mux->carriers, carrier, entry);
     mux->carriers_count++;
     mux->has_more = true;
@@ -135,20 +135,16 @@ static void take_frames(struct mux_carrier *carrier, const uint8_t *bytes, size_
 /* Reads a buffer's worth. */
 static void read_frames(struct mux_carrier *carrier)
 {
-    size_t room = mux_allowed(carrier->mux, BUFFER_BYTES);
-    char *buffer = room ? buffer_pool_take() : NULL;
+    char *buffer = buffer_pool_take();
     ssize_t received;
 
-    if (!room)
-        return;
     if (!buffer) {
         mux_carrier_fail(carrier, "no memory");
         return;
     }
-    received = recv(carrier->socket, buffer, room, 0);
+    received = recv(carrier->socket, buffer, BUFFER_BYTES, 0);
     if (received > 0) {
-        mux_use_up(carrier->mux, (size_t)received);
-        carrier->can_read = (size_t)received == room || carrier->hung_up;
+        carrier->can_read = (size_t)received == BUFFER_BYTES || carrier->hung_up;
         carrier->was_heard = true;
         carrier->asked_ms = 0;
         take_frames(carrier, (const uint8_t *)buffer, (size_t)received);
@@ -239,16 +235,15 @@ static void write_frames(struct mux_carrier *carrier)
 void mux_carrier_move(struct mux_carrier *carrier)
 {
     struct mux *mux = carrier->mux;
-    bool writes_first = carrier->writes_first;
 
-    if (writes_first)
+    if (mux->reads_sockets_first)
         write_frames(carrier);
     if (carrier->can_read && !carrier->failure)
         read_frames(carrier);
-    if (!writes_first)
+    if (!mux->reads_sockets_first)
         write_frames(carrier);
     if (carrier->failure)
         return;
-    mux->has_more |= carrier->can_read && mux_allowed(mux, 1);
+    mux->has_more |= carrier->can_read;
     mux->has_more |= carrier->can_write && (carrier->out_count || has_something_to_write(carrier));
 }

@@ -5,7 +5,7 @@
 
 #include "relay/mux.h"
 
-/* How many bytes of those may be read now, by the rate; and that so many were. */
+/* How many bytes of those may pass now, by the rate; and that so many have. */
 size_t mux_allowed(const struct mux *mux, size_t count);
 void mux_use_up(struct mux *mux, size_t count);
 
@@ -24,6 +24,9 @@ void mux_stream_confirmed(struct mux_stream *stream);
 void mux_stream_take(struct mux_stream *stream, const uint8_t *bytes, size_t count);
 void mux_stream_take_end(struct mux_stream *stream);
 void mux_stream_may_send(struct mux_stream *stream);
+
+/* Writes some of what waits for its socket, of which there is some. */
+void mux_stream_deliver(struct mux_stream *stream);
 
 /* Reads from its socket so much as makes one frame, of room_bytes at most: how many
  * bytes of room the frame has taken. */

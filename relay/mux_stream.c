@@ -49,6 +49,25 @@ static void set_ready(struct mux_stream *stream, bool is_ready)
         TAILQ_REMOVE(&stream->carrier->ready, stream, entry);
 }
 
+/* Whether it has its turn among those with bytes for their sockets. */
+static void set_held(struct mux_stream *stream, bool is_held)
+{
+    if (stream->is_held == is_held)
+        return;
+    stream->is_held = is_held;
+    if (is_held)
+        TAILQ_INSERT_TAIL(&mux_of(stream)->held, stream, turn);
+    else
+        TAILQ_REMOVE(&mux_of(stream)->held, stream, turn);
+}
+
+static void drop_queue(struct mux_stream *stream)
+{
+    mux_of(stream)->waiting -= stream->queue.count;
+    byte_queue_clear(&stream->queue);
+    set_held(stream, false);
+}
+
 /* Its part is over: its socket is closed, in one way or the other. */
 static void leave(struct mux_stream *stream, void (*close_socket)(int), const char *why)
 {
@@ -58,8 +77,7 @@ static void leave(struct mux_stream *stream, void (*close_socket)(int), const ch
     mux_forget(mux, stream->socket);    /* another process may have it, too */
     close_socket(stream->socket);
     stream->socket = -1;
-    mux->waiting -= stream->queue.count;
-    byte_queue_clear(&stream->queue);
+    drop_queue(stream);
     mux->streams_count--;
     if (has_session(stream))
         stream->carrier->by_session[stream->session] = NULL;
@@ -88,8 +106,7 @@ static void note_break(struct mux_stream *stream)
 {
     stream->broke = stream->can_read = true;
     stream->can_write = false;
-    mux_of(stream)->waiting -= stream->queue.count;
-    byte_queue_clear(&stream->queue);
+    drop_queue(stream);
     mux_stream_may_send(stream);
 }
 
@@ -108,11 +125,16 @@ static void pass_end_on(struct mux_stream *stream)
     finish_if_over(stream);
 }
 
-/* How much of the bytes the socket has taken; less than 0: it has broken off. */
+/* How much of the bytes the socket has taken, within the rate; less than 0: it has broken
+ * off. */
 static ssize_t give(struct mux_stream *stream, const void *bytes, size_t count)
 {
-    ssize_t sent = stream->can_write ? send(stream->socket, bytes, count, MSG_NOSIGNAL) : 0;
+    ssize_t sent;
 
+    count = mux_allowed(mux_of(stream), count);
+    if (!count || !stream->can_write)
+        return 0;
+    sent = send(stream->socket, bytes, count, MSG_NOSIGNAL);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR))
         sent = 0;
     if (sent < 0) {
@@ -120,6 +142,7 @@ static ssize_t give(struct mux_stream *stream, const void *bytes, size_t count)
         return sent;
     }
     stream->can_write = (size_t)sent == count;
+    mux_use_up(mux_of(stream), (size_t)sent);
     stream->bytes_to_socket += (size_t)sent;
     mux_of(stream)->bytes_to_sockets += (size_t)sent;
     if (sent)
@@ -127,23 +150,20 @@ static ssize_t give(struct mux_stream *stream, const void *bytes, size_t count)
     return sent;
 }
 
-static void deliver(struct mux_stream *stream)
+void mux_stream_deliver(struct mux_stream *stream)
 {
-    size_t delivered = 0;
-    const void *bytes;
     size_t count;
+    const void *bytes = byte_queue_look(&stream->queue, &count);
+    ssize_t sent = give(stream, bytes, count);
 
-    while (stream->can_write && (bytes = byte_queue_look(&stream->queue, &count))) {
-        ssize_t sent = give(stream, bytes, count);
-
-        if (sent < 0)
-            return;
-        byte_queue_drop(&stream->queue, (size_t)sent);
-        mux_of(stream)->waiting -= (size_t)sent;
-        delivered += (size_t)sent;
-    }
-    if (delivered && has_session(stream))
-        webmux_took(webmux_of(stream), stream->session, delivered, stream->queue.count == 0);
+    if (sent < 0)
+        return;
+    set_held(stream, false);
+    byte_queue_drop(&stream->queue, (size_t)sent);
+    mux_of(stream)->waiting -= (size_t)sent;
+    set_held(stream, stream->queue.count && stream->can_write);     /* after the others */
+    if (sent && has_session(stream))
+        webmux_took(webmux_of(stream), stream->session, (size_t)sent, stream->queue.count == 0);
     pass_end_on(stream);
 }
 
@@ -153,6 +173,7 @@ static void keep(struct mux_stream *stream, const uint8_t *bytes, size_t count)
     int err = byte_queue_put(&stream->queue, bytes, count);
 
     mux_of(stream)->waiting += stream->queue.count - before;
+    set_held(stream, stream->can_write);
     if (err)
         mux_stream_break(stream, "no memory");
 }
@@ -161,7 +182,8 @@ void mux_stream_take(struct mux_stream *stream, const uint8_t *bytes, size_t cou
 {
     ssize_t sent = 0;
 
-    if (!stream->broke && !stream->is_connecting && !stream->queue.count)
+    if (!stream->broke && !stream->is_connecting && !stream->queue.count &&
+        TAILQ_EMPTY(&mux_of(stream)->held))
         sent = give(stream, bytes, count);
     if (stream->broke || stream->socket < 0)
         return;
@@ -257,7 +279,8 @@ static void ready(struct mux_source *source, uint32_t events)
     stream->broke |= (events & EPOLLERR) != 0;
     stream->can_read |= (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
     stream->can_write |= (events & EPOLLOUT) != 0 && !stream->broke;
-    deliver(stream);
+    set_held(stream, stream->queue.count && stream->can_write);
+    pass_end_on(stream);
     if (stream->socket >= 0)
         mux_stream_may_send(stream);
 }
@@ -408,15 +431,20 @@ static bool is_silent(const struct mux_stream *stream)
     return stream->socket_ended || ioctl(stream->socket, FIONREAD, &unread) < 0 || !unread;
 }
 
-/* NULL, or why it has been silent for too long. While bytes are held back by their
- * rate, nobody is. */
+/* By the rate alone. */
+static bool is_held_back(const struct mux_stream *stream)
+{
+    return stream->is_held || (stream->is_ready && !mux_allowed(mux_of(stream), 1));
+}
+
+/* NULL, or why it has been silent for too long. */
 static const char *look_at_silence(struct mux_stream *stream, int64_t *look_ms)
 {
     const struct mux_limits *limits = &mux_of(stream)->limits;
     int64_t now_ms = mux_of(stream)->now_ms;
     int64_t idle_ms;
 
-    if (!mux_allowed(mux_of(stream), 1))
+    if (is_held_back(stream))
         moved(stream);
     idle_ms = limits->idle_ms ? stream->moved_ms + limits->idle_ms : INT64_MAX;
     if (now_ms >= idle_ms)

@@ -17,10 +17,11 @@ void webmux_owe(struct webmux *mux, uint8_t id, uint8_t what)
     session->owes |= what | IS_LISTED;
 }
 
-void webmux_init(struct webmux *mux, bool opens, struct webmux_growth *growth)
+void webmux_init(struct webmux *mux, bool opens, size_t window, struct webmux_growth *growth)
 {
     mux->opens = opens;
     mux->owes_greeting = true;
+    mux->window = window;
     mux->growth = growth;
     mux->first_credit = WEBMUX_FIRST_CREDIT;
     for (unsigned id = FIRST_ID; opens && id < WEBMUX_IDS; id += 2)
@@ -34,8 +35,8 @@ void webmux_begin_session(struct webmux *mux, uint8_t id)
 
     *session = (struct webmux_session){
         .credit = mux->first_credit,
-        .their_credit = WEBMUX_WINDOW,
-        .window = WEBMUX_WINDOW,
+        .their_credit = (int64_t)mux->window,
+        .window = mux->window,
         .number = ++mux->opened,
         .owes = owed,
         .is_open = true,
@@ -49,8 +50,8 @@ void webmux_end_session(struct webmux *mux, uint8_t id)
 
     session->is_open = false;
     session->owes &= OWES_RST | IS_LISTED;
-    mux->growth->bytes -= session->window - WEBMUX_WINDOW;
-    session->window = WEBMUX_WINDOW;
+    mux->growth->bytes -= session->window - mux->window;
+    session->window = mux->window;
     mux->open_count--;
     if (mux->opens)
         mux->resting[mux->resting_count++] = id;
@@ -217,10 +218,10 @@ bool webmux_owes(const struct webmux *mux)
     return mux->owes_greeting || mux->owing_count;
 }
 
-static size_t write_greeting(uint8_t *bytes)
+static size_t write_greeting(const struct webmux *mux, uint8_t *bytes)
 {
     struct webmux_header header = { .is_control = true, .opcode = WEBMUX_SET_DEFAULT_CREDIT,
-                                    .is_long = true, .second = WEBMUX_WINDOW };
+                                    .is_long = true, .second = (uint32_t)mux->window };
 
     return webmux_header_write(&header, bytes);
 }
@@ -278,7 +279,7 @@ size_t webmux_write_owed(struct webmux *mux, uint8_t *bytes)
     size_t used = 0;
 
     if (mux->owes_greeting)
-        used += write_greeting(bytes);
+        used += write_greeting(mux, bytes);
     mux->owes_greeting = false;
     for (size_t i = 0; i < mux->owing_count; i++)
         used += write_session(mux, mux->owing[i], bytes + used);

@@ -13,7 +13,7 @@ enum {
     WEBMUX_SESSIONS = 127,              /* at once: ids 3, 5, ... 255 */
     WEBMUX_IDS = 256,
     WEBMUX_FIRST_CREDIT = 16384,        /* of each direction, until an end says otherwise */
-    WEBMUX_WINDOW = 1 << 20,            /* what this end says */
+    WEBMUX_WINDOW = 1 << 20,            /* what an end says that has no reason to say less */
     WEBMUX_WINDOW_MAX = 16 << 20,       /* what a window grows to */
     WEBMUX_OWED_BYTES_MAX = 8192        /* of all that can be owed at once */
 };
@@ -43,6 +43,7 @@ struct webmux_session {
 struct webmux {
     bool opens;                         /* this end opens the sessions */
     bool owes_greeting;
+    size_t window;                      /* of sessions, as this end says */
     struct webmux_growth *growth;
     struct webmux_session sessions[WEBMUX_IDS];
     size_t open_count;
@@ -66,8 +67,9 @@ struct webmux {
     size_t padding_left;
 };
 
-/* mux is all zero. growth must last as long as it does. */
-void webmux_init(struct webmux *mux, bool opens, struct webmux_growth *growth);
+/* mux is all zero. window: what they may send of each session before any of it is taken,
+ * WEBMUX_FIRST_CREDIT at least. growth must last as long as mux does. */
+void webmux_init(struct webmux *mux, bool opens, size_t window, struct webmux_growth *growth);
 
 /* Takes back what its windows have grown by. */
 void webmux_end_all(struct webmux *mux);

@@ -30,7 +30,8 @@ e2e_tests = \
 	tests/e2e/test_webmux_flow.py \
 	tests/e2e/test_webmux_hostile.py \
 	tests/e2e/test_webmux_life.py \
-	tests/e2e/test_webmux_places.py
+	tests/e2e/test_webmux_places.py \
+	tests/e2e/test_webmux_rate.py
 # With a shim under the daemon; ./check leaves them out under sanitizers, whose
 # runtimes wrap the same functions, and memory above all, in ways of their own.
 fault_tests = \

@@ -102,7 +102,7 @@ static void start(struct end *end, bool opens)
 {
     memset(end, 0, sizeof *end);
     end->growth.bytes_max = 4 << 20;
-    webmux_init(&end->mux, opens, &end->growth);
+    webmux_init(&end->mux, opens, WEBMUX_WINDOW, &end->growth);
     for (int i = 0; i < 4 && opens; i++)
         assert(webmux_open(&end->mux) != 0);
     write_owed(end);

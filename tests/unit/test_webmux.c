@@ -14,7 +14,7 @@ static void the_first_frame_is_the_credit_of_all_sessions(void)
     uint8_t bytes[WEBMUX_OWED_BYTES_MAX];
 
     memset(&end, 0, sizeof end);
-    webmux_init(&end.mux, true, &end.growth);
+    webmux_init(&end.mux, true, WEBMUX_WINDOW, &end.growth);
     CU_ASSERT_TRUE(webmux_owes(&end.mux));
     CU_ASSERT_EQUAL_FATAL(webmux_write_owed(&end.mux, bytes), sizeof due);
     CU_ASSERT_EQUAL(memcmp(bytes, due, sizeof due), 0);

@@ -365,8 +365,8 @@ static void start_both(void)
     memset(&opener, 0, sizeof opener);
     memset(&taker, 0, sizeof taker);
     opener.growth.bytes_max = taker.growth.bytes_max = 20 << 20;
-    webmux_init(&opener.mux, true, &opener.growth);
-    webmux_init(&taker.mux, false, &taker.growth);
+    webmux_init(&opener.mux, true, WEBMUX_WINDOW, &opener.growth);
+    webmux_init(&taker.mux, false, WEBMUX_WINDOW, &taker.growth);
 }
 
 static void check_that_nothing_is_left(void)

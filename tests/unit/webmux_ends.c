@@ -10,7 +10,7 @@ void end_start(struct webmux_end *end, bool opens)
 
     memset(end, 0, sizeof *end);
     end->growth.bytes_max = 64 << 20;
-    webmux_init(&end->mux, opens, &end->growth);
+    webmux_init(&end->mux, opens, WEBMUX_WINDOW, &end->growth);
     webmux_write_owed(&end->mux, bytes);
 }
 
