@@ -6,8 +6,7 @@ import socket
 import time
 
 import harness
-from harness import (connect, in_thread, receive_until_end,
-                     receive_until_reset, wait_until)
+from harness import connect, in_thread, receive_until_end, receive_until_reset, wait_until
 from webmux_harness import FIN, RST, SYN, Control, Data, Opcode, WebmuxCase
 
 
