@@ -132,7 +132,7 @@ static void *exposure_thread(void *argument)
     struct exposure *exposure = argument;
 
     if (exposure->backend->is_probed)
-        exposure->speaks_http = target_probe_http(&exposure->target);
+        exposure->scheme = target_probe_scheme(&exposure->target);
     exposure->status = exposure->backend->run(exposure);
     exposure->has_ended = true;
     report_wake(exposure->report);

@@ -16,7 +16,7 @@ struct report;
 /* A way to expose. */
 struct backend {
     const char *name;
-    bool is_probed;                     /* the service is asked whether it speaks HTTP */
+    bool is_probed;                     /* the service is asked what it speaks */
     bool has_one_address;               /* for all clients, so that there is something to look at */
     /* Opens a tunnel, reports its address and serves, until stop: an exit status, having
      * said why it failed. On the exposure's thread. */
@@ -42,7 +42,7 @@ struct exposure {
     /* From its start on. */
     struct report *report;
     pthread_t thread;
-    bool speaks_http;
+    const char *scheme;                 /* of its URL, by what the service speaks; NULL: the tunnel's */
     int status;                         /* what run returned */
     atomic_bool has_address, has_ended;
 

@@ -21,6 +21,7 @@ tristero_tunnel_SOURCES = \
 	clients/address.c \
 	clients/backoff.c clients/backoff.h \
 	clients/command.h \
+	clients/curl_set.h \
 	clients/directory.h \
 	clients/expose.c \
 	clients/expose_config.c \
@@ -57,9 +58,9 @@ tristero_tunnel_SOURCES += clients/qr_none.c
 endif
 EXTRA_DIST += $(directory_sources) clients/directory_none.c clients/qr.c clients/qr_none.c
 tristero_tunnel_CFLAGS = $(AM_CFLAGS) $(SODIUM_CFLAGS) $(JANSSON_CFLAGS) $(CURSES_CFLAGS) \
-	$(MICROHTTPD_CFLAGS) $(QRENCODE_CFLAGS)
+	$(MICROHTTPD_CFLAGS) $(QRENCODE_CFLAGS) $(CURL_CFLAGS)
 tristero_tunnel_LDADD = clients/libtristero-tunnel.la relay/librelay.la $(SODIUM_LIBS) \
-	$(JANSSON_LIBS) $(CURSES_LIBS) $(MICROHTTPD_LIBS) $(QRENCODE_LIBS) $(PTHREAD_LIBS)
+	$(JANSSON_LIBS) $(CURSES_LIBS) $(MICROHTTPD_LIBS) $(QRENCODE_LIBS) $(CURL_LIBS) $(PTHREAD_LIBS)
 
 EXTRA_DIST += clients/python/serve_file.py clients/perl/serve-file
 

@@ -199,8 +199,8 @@ void report_address(struct exposure *exposure, const char *address)
 
     pthread_mutex_lock(&report->lock);
     snprintf(exposure->address, sizeof exposure->address, "%s", address);
-    if (exposure->speaks_http && after_scheme)
-        snprintf(exposure->url, sizeof exposure->url, "http%s/", after_scheme);
+    if (exposure->scheme && after_scheme)
+        snprintf(exposure->url, sizeof exposure->url, "%s%s/", exposure->scheme, after_scheme);
     else
         snprintf(exposure->url, sizeof exposure->url, "%s", address);
     if (!report->is_on_screen)

@@ -49,8 +49,9 @@ int target_connect(const struct target *target);
  * *which gets that one's number, and may be NULL. */
 int target_connect_in_time(const struct target *target, int timeout_ms, unsigned *which);
 
-/* Whether it speaks HTTP, as far as it tells within a second or so. A host's address that
- * answers is the first to be tried from then on. */
-bool target_probe_http(struct target *target);
+/* "http", "https", or NULL for whatever else it speaks, as far as it tells within a few
+ * seconds. A host's address that answers is the first to be tried from then on. libcurl has
+ * to be set up. */
+const char *target_probe_scheme(struct target *target);
 
 #endif

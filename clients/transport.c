@@ -1,6 +1,7 @@
 #include "clients/transport.h"
 
-#include <curl/curl.h>
+#include "clients/curl_set.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -8,10 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-/* In functions that have a CURLcode code, which keeps the first failure: without one of
- * its settings, a transfer might go another way, or as somebody else. */
-#define SET(curl, option, value) (code = code ? code : curl_easy_setopt(curl, option, value))
 
 /* --- calls */
 

@@ -101,8 +101,8 @@ class ExposeCase(harness.Case):
 
 def address_of_url(url):
     """(scheme, (host, port))"""
-    match = re.fullmatch(r"(tcp|http)://(127\.0\.0\.1):(\d+)(/?)", url)
-    if not match or (match[1] == "http") != (match[4] == "/"):
+    match = re.fullmatch(r"(tcp|https?)://(127\.0\.0\.1):(\d+)(/?)", url)
+    if not match or (match[1] != "tcp") != (match[4] == "/"):
         raise AssertionError(f"not an address to advertise: {url!r}")
     return match[1], (match[2], int(match[3]))
 
