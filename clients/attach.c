@@ -54,8 +54,7 @@ enum tristero_status tristero_attach(struct tristero_proxy *proxy, const char *s
     err = make_ordinary(socket);
     if (err) {
         close(socket);
-        return error_set(error, TRISTERO_UNREACHABLE, "can't attach to %s: %s", server_uri,
-                         strerrordesc_np(-err));
+        return error_set_os(error, TRISTERO_UNREACHABLE, -err, "can't attach to %s", server_uri);
     }
     *connection = socket;
     return TRISTERO_OK;

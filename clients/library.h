@@ -18,6 +18,11 @@ struct tristero_proxy {                 /* never changes once it is made */
 enum tristero_status error_set(struct tristero_error *error, enum tristero_status status,
                                const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* The same for what the system has refused, which the text goes on with: an errno. */
+enum tristero_status error_set_os(struct tristero_error *error, enum tristero_status status,
+                                  int os_error, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
 /* Connects to a tunnel's server URI, which is to have that scheme. *socket is the
  * caller's, non-blocking and closed on exec. */
 enum tristero_status connect_tunnel(const struct tristero_proxy *proxy, const char *server_uri,

@@ -20,24 +20,48 @@ enum { DEFAULT_TIMEOUT_MS = 30000 };
 static pthread_once_t set_up_once = PTHREAD_ONCE_INIT;
 static bool is_set_up;
 
-enum tristero_status error_set(struct tristero_error *error, enum tristero_status status,
-                               const char *format, ...)
+static void fill(struct tristero_error *error, enum tristero_status status, int os_error,
+                 const char *format, va_list arguments)
 {
-    va_list arguments;
+    size_t length;
 
-    if (!error)
-        return status;
     error->status = status;
     error->fault_code = 0;
-    va_start(arguments, format);
+    error->os_error = os_error;
     vsnprintf(error->text, sizeof error->text, format, arguments);
-    va_end(arguments);
+    length = strlen(error->text);
+    if (os_error)
+        snprintf(error->text + length, sizeof error->text - length, ": %s",
+                 strerrordesc_np(os_error));
     /* It may quote the proxy: nothing of that may steer a terminal or make a
      * second line in a log. */
     for (char *at = error->text; *at; at++) {
         if (*at < ' ' || *at > '~')
             *at = '?';
     }
+}
+
+enum tristero_status error_set(struct tristero_error *error, enum tristero_status status,
+                               const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    if (error)
+        fill(error, status, 0, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+enum tristero_status error_set_os(struct tristero_error *error, enum tristero_status status,
+                                  int os_error, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    if (error)
+        fill(error, status, os_error, format, arguments);
+    va_end(arguments);
     return status;
 }
 

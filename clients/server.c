@@ -199,14 +199,14 @@ static enum tristero_status add_connection(struct tristero_server *server, int s
         socket_reset(socket);
     else
         err = mux_add_carrier(&server->mux, socket, false, &carrier);
-    return err ? error_set(error, TRISTERO_NO_RESOURCES, "can't use a connection to the proxy: %s",
-                           strerrordesc_np(-err)) : TRISTERO_OK;
+    return err ? error_set_os(error, TRISTERO_NO_RESOURCES, -err,
+                              "can't use a connection to the proxy") : TRISTERO_OK;
 }
 
 /* Who is turned away may learn so as soon as it connects. */
 static int note_failure(struct tristero_server *server, const struct tristero_error *error)
 {
-    if (strstr(error->text, strerrordesc_np(ECONNRESET)))
+    if (error->os_error == ECONNRESET)
         return attacher_turned_away(server->attacher, server->mux.carriers_count == 0);
     return attacher_failed(server->attacher);
 }
@@ -312,7 +312,7 @@ static enum tristero_status set_up(struct tristero_server *server, struct triste
     if (!err)
         err = mux_watch(&server->mux, server->wake, EPOLLIN, &server->wake_source);
     if (err)
-        return error_set(error, TRISTERO_NO_RESOURCES, "can't serve: %s", strerrordesc_np(-err));
+        return error_set_os(error, TRISTERO_NO_RESOURCES, -err, "can't serve");
     status = attacher_new(proxy, wake, server, &server->attacher, error);
     if (!status)
         status = attacher_open(server->attacher, &server->address, error);

@@ -219,11 +219,9 @@ static enum tristero_status connect_failed(CURL *curl, CURLcode code, char *deta
         break;
     }
     if (err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM)
-        return error_set(error, TRISTERO_NO_RESOURCES, "can't attach to %s: %s", what,
-                         strerrordesc_np((int)err));
+        return error_set_os(error, TRISTERO_NO_RESOURCES, (int)err, "can't attach to %s", what);
     if (code == CURLE_COULDNT_CONNECT && err)
-        return error_set(error, TRISTERO_UNREACHABLE, "can't attach to %s: %s", what,
-                         strerrordesc_np((int)err));
+        return error_set_os(error, TRISTERO_UNREACHABLE, (int)err, "can't attach to %s", what);
     return error_set(error, TRISTERO_UNREACHABLE, "can't attach to %s: %s", what,
                      reason(code, details));
 }
@@ -238,8 +236,8 @@ static enum tristero_status take_socket(CURL *curl, const char *what, int *out,
     curl_easy_getinfo(curl, CURLINFO_ACTIVESOCKET, &active);
     taken = fcntl(active, F_DUPFD_CLOEXEC, 3);
     if (taken < 0)
-        return error_set(error, errno == EBADF ? TRISTERO_UNREACHABLE : TRISTERO_NO_RESOURCES,
-                         "can't attach to %s: %s", what, strerrordesc_np(errno));
+        return error_set_os(error, errno == EBADF ? TRISTERO_UNREACHABLE : TRISTERO_NO_RESOURCES,
+                            errno, "can't attach to %s", what);
     *out = taken;
     return TRISTERO_OK;
 }

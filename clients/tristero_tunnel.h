@@ -39,6 +39,7 @@ enum tristero_status {
 struct tristero_error {
     enum tristero_status status;
     int fault_code;             /* of TRISTERO_FAULT, as in doc/protocol.md; else 0 */
+    int os_error;               /* why a connection failed, as errno has it; 0: for another reason */
     char text[512];             /* one line for people, in printable ASCII */
 };
 

@@ -237,6 +237,24 @@ static void a_proxy_that_is_not_there_is_unreachable(void)
     tristero_proxy_free(proxy);
 }
 
+static void an_error_has_what_the_system_said_of_a_connection(void)
+{
+    struct tristero_proxy *proxy = proxy_at("http://127.0.0.1:8000/RPC2", CALL_TIMEOUT_MS);
+    struct tristero_error error;
+    int connection = -1;
+    char uri[64];
+
+    snprintf(uri, sizeof uri, "tcp://127.0.0.1:%u", free_ports(1));
+    CU_ASSERT_EQUAL(tristero_attach(proxy, uri, &connection, &error),
+                    TRISTERO_UNREACHABLE);
+    CU_ASSERT_EQUAL(error.os_error, ECONNREFUSED);
+    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, ": Connection refused"));
+    CU_ASSERT_EQUAL(tristero_attach(proxy, "webmux://127.0.0.1:8010", &connection, &error),
+                    TRISTERO_INVALID);
+    CU_ASSERT_EQUAL(error.os_error, 0);
+    tristero_proxy_free(proxy);
+}
+
 static void a_silent_proxy_is_a_timeout(void)
 {
     struct tristero_proxy *proxy;
@@ -459,6 +477,7 @@ int main(void)
         TEST(the_calls_are_those_of_the_interface),
         TEST(a_backend_that_is_no_text_is_invalid),
         TEST(a_proxy_that_is_not_there_is_unreachable),
+        TEST(an_error_has_what_the_system_said_of_a_connection),
         TEST(a_silent_proxy_is_a_timeout),
         TEST(a_fault_keeps_its_code_and_its_text),
         TEST(an_error_is_one_line_of_printable_text),
