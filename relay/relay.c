@@ -192,23 +192,9 @@ static void *tunnel_thread(void *argument)
 
 static int start_thread(struct tunnel_start *start)
 {
-    pthread_attr_t attributes;
     pthread_t thread;
-    int err = thread_stack_new(THREAD_STACK_BYTES, &start->stack);
 
-    if (err)
-        return err;
-    err = -pthread_attr_init(&attributes);
-    if (err)
-        goto out;
-    err = -pthread_attr_setstack(&attributes, start->stack, THREAD_STACK_BYTES);
-    if (!err)
-        err = -pthread_create(&thread, &attributes, tunnel_thread, start);
-    pthread_attr_destroy(&attributes);
-out:
-    if (err)
-        thread_stack_free(start->stack, THREAD_STACK_BYTES);
-    return err;
+    return thread_stack_start(THREAD_STACK_BYTES, tunnel_thread, start, &start->stack, &thread);
 }
 
 int tunnel_new(struct relay *relay, const struct tunnel_backend *backend, const char *host,

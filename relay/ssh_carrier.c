@@ -339,22 +339,8 @@ static void *carrier_thread(void *argument)
 
 static int start_thread(struct carrier *carrier)
 {
-    pthread_attr_t attributes;
-    int err = thread_stack_new(STACK_BYTES, &carrier->stack);
-
-    if (err)
-        return err;
-    err = -pthread_attr_init(&attributes);
-    if (err)
-        goto out;
-    err = -pthread_attr_setstack(&attributes, carrier->stack, STACK_BYTES);
-    if (!err)
-        err = -pthread_create(&carrier->thread, &attributes, carrier_thread, carrier);
-    pthread_attr_destroy(&attributes);
-out:
-    if (err)
-        thread_stack_free(carrier->stack, STACK_BYTES);
-    return err;
+    return thread_stack_start(STACK_BYTES, carrier_thread, carrier, &carrier->stack,
+                              &carrier->thread);
 }
 
 /* By which name, or at which address, its server has it called. */

@@ -6,6 +6,7 @@
 #ifndef RELAY_THREAD_STACK_H
 #define RELAY_THREAD_STACK_H
 
+#include <pthread.h>
 #include <stddef.h>
 
 #ifdef __has_feature                    /* clang's way to ask */
@@ -24,8 +25,11 @@ enum { THREAD_STACK_BYTES = 2 * 1024 * 1024 };
 enum { THREAD_STACK_BYTES = 64 * 1024 };
 #endif
 
-/* For pthread_attr_setstack, with so many bytes, in whole pages. 0 or a negative errno. */
-int thread_stack_new(size_t bytes, void **stack);
+/* Starts a thread that has so many bytes, in whole pages, as its stack. *stack is set
+ * before the thread runs, and is the caller's to free. 0 or a negative errno, and then there
+ * is neither. */
+int thread_stack_start(size_t bytes, void *(*run)(void *), void *argument, void **stack,
+                       pthread_t *thread);
 
 /* Once its thread has been joined, or has never been. */
 void thread_stack_free(void *stack, size_t bytes);

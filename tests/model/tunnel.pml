@@ -33,7 +33,7 @@
  *                        relay_refuse_new relay_wait_until_empty relay_end_all
  *   relay/reservation.c  shared_settings_new relay_change_settings count_opener
  *                        reserve unreserve
- *   relay/thread_stack.c thread_stack_new thread_stack_free
+ *   relay/thread_stack.c thread_stack_new thread_stack_start thread_stack_free
  *   relay/tunnel.c       tunnel_serve tunnel_until_ms tunnel_accept
  *                        tunnel_close_listener
  *   relay/backend_tcp.c  meeting_deadline party_accept party_attend meeting_wait
@@ -1106,21 +1106,30 @@ proctype tunnel_thread(byte tunnel)
     thread[tunnel] = OVER
 }
 
+inline thread_stack_start(tunnel, err)
+{
+    thread_stack_new(tunnel, err);
+    if
+    :: err
+    :: else ->
+        if
+        :: skip
+        :: mishap() ->
+            err = true;
+#ifndef FAULT_STACK_STAYS
+            thread_stack_free(tunnel)
+#endif
+        fi
+    fi
+}
+
 inline start_thread(tunnel, err)
 {
     atomic {
-        thread_stack_new(tunnel, err);
+        thread_stack_start(tunnel, err);
         if
         :: err
-        :: else ->
-            if
-            :: thread[tunnel] = RUNNING; run tunnel_thread(tunnel)
-            :: mishap() ->
-                err = true;
-#ifndef FAULT_STACK_STAYS
-                thread_stack_free(tunnel)
-#endif
-            fi
+        :: else -> thread[tunnel] = RUNNING; run tunnel_thread(tunnel)
         fi
     }
 }
