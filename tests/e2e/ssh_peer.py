@@ -71,9 +71,29 @@ def _pump(channel, connection):
     connection.close()
 
 
-def _lead(channel, port):
+class _Goals:
+    """Where each port of the proxy leads. A client that has waited comes at once,
+    before that is known here."""
+
+    def __init__(self):
+        self._ports = {}
+        self._changed = threading.Condition()
+
+    def set(self, allocated, port):
+        with self._changed:
+            self._ports[allocated] = port
+            self._changed.notify_all()
+
+    def get(self, allocated):
+        with self._changed:
+            if not self._changed.wait_for(lambda: allocated in self._ports, WAIT_S):
+                raise AssertionError(f"port {allocated} leads nowhere")
+            return self._ports[allocated]
+
+
+def _lead(channel, goals, allocated):
     try:
-        connection = socket.create_connection(("127.0.0.1", port))
+        connection = socket.create_connection(("127.0.0.1", goals.get(allocated)))
     except OSError:
         channel.close()
         return
@@ -81,16 +101,16 @@ def _lead(channel, port):
 
 
 def _forward(transport, ports, tell_origin):
-    leads_to = {}
+    goals = _Goals()
 
     def comes(channel, origin, server):
         if tell_origin:
             say("from", origin[0] or "-", origin[1], "at", server[0] or "-", server[1])
-        threading.Thread(target=_lead, args=(channel, leads_to[server[1]]), daemon=True).start()
+        threading.Thread(target=_lead, args=(channel, goals, server[1]), daemon=True).start()
 
     for port in ports:
         allocated = transport.request_port_forward("", 0, comes)
-        leads_to[allocated] = int(port)
+        goals.set(allocated, int(port))
         say("allocated", allocated)
 
 

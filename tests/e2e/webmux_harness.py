@@ -115,7 +115,7 @@ class Carrier:
         self._service, self._confirms = service, confirms
         self._condition = threading.Condition(self.lock)
         self._woken, self._wake = os.pipe()
-        self._is_closing = False
+        self._is_closing = self._is_closed = False
         self._is_frozen = threading.Event()
         self._mux = Mux(on_open=self._opened)
         self._thread = in_thread(self._run)
@@ -146,10 +146,9 @@ class Carrier:
             self._condition.notify_all()
 
     def wake(self):
-        try:
-            os.write(self._wake, b"!")
-        except OSError:
-            pass        # it is over
+        with self.lock:
+            if not self._is_closed:
+                os.write(self._wake, b"!")
 
     def _run(self):
         output = b""
@@ -185,8 +184,11 @@ class Carrier:
                 reset(self.connection)
             else:
                 self.connection.close()
-            os.close(self._woken)
-            os.close(self._wake)
+        with self.lock:
+            if not self._is_closed:
+                os.close(self._woken)
+                os.close(self._wake)
+            self._is_closed = True
 
 
 class Raw:
