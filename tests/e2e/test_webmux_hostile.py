@@ -167,17 +167,16 @@ class Hostile(WebmuxCase):
 
     def test_a_connection_that_says_nothing_is_a_carrier_that_comes_last(self):
         tunnel = self.open_webmux()
-        silent = connect(tunnel.server_address)
-        self.addCleanup(silent.close)
+        silent = tunnel.raw(greets=False)
         carrier = tunnel.carrier()
         for _ in range(5):
             tunnel.connect()
-        time.sleep(2.2)
+        silent.hear(Data(3, SYN))
+        time.sleep(2.2)                 # without an answer
         for _ in range(5):
             tunnel.connect()
         for _ in range(7):
             carrier.accept()
-        silent.close()
 
     def test_credit_without_end_is_no_more_than_bytes(self):
         tunnel, raw, client = self.start()
