@@ -351,7 +351,9 @@ static int serve(struct service *service, struct users *users, struct authorized
     err = rpc_server_start(&rpc, service->relay, &service->server, &address);
     if (err) {
         net_address_format(&config->listen, text);
-        complain("can't serve on %s: %s", text, strerror(-err));
+        complain("can't serve on %s: %s%s", text, strerror(-err), err == -EADDRINUSE ?
+                 " (by another program, or by a tristero-tunneld that is about to end, but "
+                 "gives its tunnels some time)" : "");
         goto out;
     }
     log_write(LOG_INFO, "tristero-tunneld " PACKAGE_VERSION);
