@@ -24,7 +24,6 @@ struct meeting {
     struct tunnel *tunnel;
     struct party server, client;
     int64_t accept_again_ms;            /* while it lies ahead, nobody is accepted */
-    unsigned long turned_away;          /* strangers at the server port */
     const char *failure;                /* why the two did not meet */
 };
 
@@ -83,10 +82,7 @@ static void party_accept(struct meeting *meeting, struct party *party)
         return;
     }
     if (party == &meeting->server && !tunnel_admits(tunnel, &peer)) {
-        socket_reset(socket);
-        if (meeting->turned_away++ == 0)        /* one may knock without end */
-            log_write(LOG_WARNING, "tunnel %lu turned away %s, which did not open it",
-                      (unsigned long)tunnel->id, log_address(&peer, text));
+        tunnel_turn_away(tunnel, socket, &peer);
         return;
     }
     party->socket = socket;
@@ -174,9 +170,6 @@ static const char *tcp_serve(struct tunnel *tunnel)
     };
     bool have_met = meeting_hold(&meeting);
 
-    if (meeting.turned_away > 1)
-        log_write(LOG_WARNING, "tunnel %lu turned away %lu strangers in all",
-                  (unsigned long)tunnel->id, meeting.turned_away);
     if (have_met)
         return relay_bytes(&meeting);
     socket_reset(meeting.server.socket);

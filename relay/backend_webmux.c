@@ -48,7 +48,6 @@ struct hub {
     bool was_attached;
     int64_t waits_until_ms;             /* for a server, while none is attached */
     int64_t accept_again_ms;            /* while it lies ahead, nobody is accepted */
-    unsigned long turned_away;          /* strangers at the server port */
     bool refused_one;                   /* of the server's connections, since one ended */
 };
 
@@ -172,16 +171,6 @@ static void clients_ready(struct mux_source *source, uint32_t events)
     }
 }
 
-static void turn_away(struct hub *hub, int socket, const struct net_address *peer)
-{
-    char text[NET_ADDRESS_TEXT_BYTES];
-
-    socket_reset(socket);
-    if (hub->turned_away++ == 0)        /* one may knock without end */
-        log_write(LOG_WARNING, "tunnel %lu turned away %s, which did not open it", id_of(hub),
-                  log_address(peer, text));
-}
-
 static int64_t keepalive_ms(const struct tunnel *tunnel)
 {
     return clock_earlier(tunnel->settings->keepalive_ms, KEEPALIVE_MS);
@@ -249,7 +238,7 @@ static void servers_ready(struct mux_source *source, uint32_t events)
     else if (tunnel_admits(hub->tunnel, &peer))
         take_server(hub, socket, &peer);
     else
-        turn_away(hub, socket, &peer);
+        tunnel_turn_away(hub->tunnel, socket, &peer);
 }
 
 /* Those who may not come in stay in the listener's queue, and it is not told about. */
@@ -402,9 +391,6 @@ static const char *webmux_serve(struct tunnel *tunnel)
     log_write(LOG_INFO, "tunnel %lu had %lu clients, %llu bytes from its server, %llu to it",
               id_of(&hub), hub.mux.streams_in_all, (unsigned long long)hub.mux.bytes_to_sockets,
               (unsigned long long)hub.mux.bytes_from_sockets);
-    if (hub.turned_away > 1)
-        log_write(LOG_WARNING, "tunnel %lu turned away %lu strangers in all", id_of(&hub),
-                  hub.turned_away);
     return why;
 }
 

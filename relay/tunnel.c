@@ -34,6 +34,9 @@ void tunnel_serve(struct tunnel *tunnel)
 
     tunnel_close_listener(&tunnel->pair.server_listener);
     tunnel_close_listener(&tunnel->pair.client_listener);
+    if (tunnel->turned_away > 1)
+        log_write(LOG_WARNING, "tunnel %lu turned away %lu strangers in all",
+                  (unsigned long)tunnel->id, tunnel->turned_away);
     log_write(LOG_INFO, "tunnel %lu closed: %s", (unsigned long)tunnel->id, why);
 }
 
@@ -62,9 +65,19 @@ int tunnel_accept(const struct tunnel *tunnel, int listener, struct net_address 
     return -EAGAIN;
 }
 
-bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *server)
+bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *peer)
 {
-    return tunnel->settings->attach_from_any || net_address_same_host(server, &tunnel->opener);
+    return tunnel->settings->attach_from_any || net_address_same_host(peer, &tunnel->opener);
+}
+
+void tunnel_turn_away(struct tunnel *tunnel, int socket, const struct net_address *peer)
+{
+    char text[NET_ADDRESS_TEXT_BYTES];
+
+    socket_reset(socket);
+    if (tunnel->turned_away++ == 0)     /* one may knock without end */
+        log_write(LOG_WARNING, "tunnel %lu turned away %s, which did not open it",
+                  (unsigned long)tunnel->id, log_address(peer, text));
 }
 
 bool descriptors_take(atomic_size_t *taken, size_t most)

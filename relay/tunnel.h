@@ -34,6 +34,7 @@ struct tunnel {
 
     atomic_size_t *descriptors;         /* that are counted, of all tunnels: the relay's */
     atomic_bool is_draining;            /* no new clients: the relay is shutting down */
+    unsigned long turned_away;          /* at the server port: the thread's */
     struct waker waker;                 /* asked by the relay when the tunnel has to end */
     struct port_pair pair;              /* the listeners are the thread's */
 };
@@ -54,8 +55,10 @@ int64_t tunnel_until_ms(const struct tunnel *tunnel);
  * errno when the system has no descriptor or memory left for it. */
 int tunnel_accept(const struct tunnel *tunnel, int listener, struct net_address *peer);
 
-/* Whether a connection from there may attach, as --attach-from says. */
-bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *server);
+/* Whether a connection from there may attach, as --attach-from says; and the end of one
+ * that may not. */
+bool tunnel_admits(const struct tunnel *tunnel, const struct net_address *peer);
+void tunnel_turn_away(struct tunnel *tunnel, int socket, const struct net_address *peer);
 
 /* Counts a descriptor of a tunnel that may have many clients, besides those of its ports:
  * false, if all such tunnels together have the most that there may be, which is

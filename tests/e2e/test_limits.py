@@ -306,10 +306,9 @@ class Connections(LimitsCase):
         tunnel = self.open_tunnel(daemon)
         for _ in range(50):
             harness.come_and_look(tunnel.server_address, "127.0.0.2")
-        tunnel.both()
+        tunnel.end()
         wait_until(lambda: "turned away 50 strangers in all" in daemon.errors(), "they are told")
         self.assertEqual(daemon.errors().count("turned away"), 2)
-        tunnel.end()
         daemon.stop()
 
 

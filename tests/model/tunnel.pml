@@ -59,6 +59,7 @@
  *                        tunnel_take_descriptor tunnel_give_descriptor
  *                        descriptors_take descriptors_give
  *                        tunnel_accept_client
+ *                        tunnel_turn_away
  *                        tunnel_admits: a stranger is one that it does not admit
  *   relay/backend_tcp.c  meeting_too_late party_interest: see revents
  *   relay/duplex.c       interest end_of_error progress is_held_back
