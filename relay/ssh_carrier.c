@@ -39,6 +39,15 @@ static bool has_unsent(const struct carrier *carrier)
     return ssh_get_status(carrier->entrant.session) & SSH_WRITE_PENDING;
 }
 
+bool carrier_is_ending(struct carrier *carrier)
+{
+    struct pollfd end = { .fd = carrier->entrant.socket, .events = POLLRDHUP };
+
+    if (!carrier->server_has_left)
+        carrier->server_has_left = poll(&end, 1, 0) > 0;
+    return carrier->failure || carrier->server_has_left;
+}
+
 bool carrier_may_write(const struct carrier *carrier)
 {
     return !carrier->failure && !has_unsent(carrier) && !carrier->kept_back;

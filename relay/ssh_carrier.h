@@ -58,6 +58,7 @@ struct carrier {
     struct console console;
     unsigned long clients;              /* that have come, in all: their names */
     const char *failure;                /* why it has to end; NULL: it goes on */
+    bool server_has_left;               /* no more will come than what is there to be read */
     char host[URI_HOST_BYTES];          /* by which the server called the proxy */
 
     struct ssh_counter_struct counter;  /* bytes of the connection, by libssh */
@@ -101,6 +102,10 @@ void carrier_fail(struct carrier *carrier, const char *why);
 
 /* A buffer for bytes that pass; NULL: there is no memory, and the carrier has failed. */
 char *carrier_room(struct carrier *carrier);
+
+/* Whether clients that come now are to wait for the server's next connection: this one
+ * is at its end, which may still lie behind bytes that were not read. */
+bool carrier_is_ending(struct carrier *carrier);
 
 /* Whether more may be written: all that was has been sent. */
 bool carrier_may_write(const struct carrier *carrier);
@@ -160,7 +165,7 @@ void forward_cancel(struct forward *forward);
 /* No more clients for any: they are not even to wait. */
 void forwards_stop_listening(struct carrier *carrier);
 
-/* Whether clients may be accepted now. */
+/* Whether clients may be accepted now, as far as is known without a look. */
 bool forward_accepts(const struct carrier *carrier, const struct forward *forward);
 
 /* Accepts those that wait, as far as they may come. */

@@ -140,17 +140,21 @@ void forwards_stop_listening(struct carrier *carrier)
 
 bool forward_accepts(const struct carrier *carrier, const struct forward *forward)
 {
-    return forward->tunnel && !forward->is_cancelled && !atomic_load(&carrier->draining) &&
+    return forward->tunnel && !forward->is_cancelled && !carrier->server_has_left &&
+           !atomic_load(&carrier->draining) &&
            forward->streams < forward->tunnel->settings->streams_per_tunnel &&
            clock_ms() >= forward->accept_again_ms;
 }
 
 void forward_accept(struct carrier *carrier, struct forward *forward)
 {
-    for (int i = 0; i < ACCEPTS_A_TURN && forward_accepts(carrier, forward); i++) {
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         struct net_address peer;
-        int client = tunnel_accept_client(forward->tunnel, &peer);
+        int client;
 
+        if (!forward_accepts(carrier, forward) || carrier_is_ending(carrier))
+            return;
+        client = tunnel_accept_client(forward->tunnel, &peer);
         if (client == -EAGAIN)
             return;
         if (client < 0 || stream_open(carrier, forward, client, &peer) < 0)

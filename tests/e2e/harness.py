@@ -418,6 +418,21 @@ class Program:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def freeze(self):
+        self.signal(signal.SIGSTOP)
+        wait_until(self._is_stopped, f"{self.name} stands still")
+
+    def thaw(self):
+        self.signal(signal.SIGCONT)
+
+    def _is_stopped(self):
+        tasks = f"/proc/{self.pid}/task"
+        for task in os.listdir(tasks):
+            with open(f"{tasks}/{task}/stat", encoding="ascii") as stat:
+                if stat.read().rsplit(")", 1)[1].split()[0] != "T":
+                    return False
+        return True
+
     def wait(self, timeout_s=WAIT_S):
         """Its exit status; a failure if it does not end by itself."""
         try:
@@ -464,25 +479,10 @@ class Peer(Program):
         if sorted(said) != sorted(answers):
             raise AssertionError(f"the peer said {said} instead of {answers}: {self.errors()}")
 
-    def freeze(self):
-        self.signal(signal.SIGSTOP)
-        wait_until(self._is_stopped, "the peer stands still")
-
-    def thaw(self):
-        self.signal(signal.SIGCONT)
-
     def kill(self):
         """Nothing is left of it when this returns."""
         self.process.kill()
         self.process.wait()
-
-    def _is_stopped(self):
-        tasks = f"/proc/{self.pid}/task"
-        for task in os.listdir(tasks):
-            with open(f"{tasks}/{task}/stat", encoding="ascii") as stat:
-                if stat.read().rsplit(")", 1)[1].split()[0] != "T":
-                    return False
-        return True
 
     def clean_up(self):
         try:

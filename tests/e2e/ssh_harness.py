@@ -198,16 +198,6 @@ class Carrier(Program):
         except AssertionError:
             raise AssertionError(f"{self.name} did not say {pattern!r} but: {self.errors()}") from None
 
-    def freeze(self):
-        self.signal(signal.SIGSTOP)
-        def is_stopped():
-            with open(f"/proc/{self.pid}/stat", encoding="ascii") as stat:
-                return stat.read().rsplit(")", 1)[1].split()[0] == "T"
-        wait_until(is_stopped, f"{self.name} stands still")
-
-    def thaw(self):
-        self.signal(signal.SIGCONT)
-
     def kill(self):
         """Without a farewell; nothing is left of it when this returns."""
         self.process.kill()

@@ -79,6 +79,21 @@ class Reserve(LifeCase):
                     self.assertEqual(receive_exactly(client, 1), b"%d" % number)
         self.end()
 
+    def test_clients_that_come_as_the_connection_is_lost_wait_and_are_served(self):
+        service = self.serve(echo)
+        carrier = self.carry(service.port, login="jane")
+        address = carrier.address
+        self.daemon.freeze()            # then it finds the clients and the loss at once
+        carrier.kill()
+        waiting = [self.connect(address) for _ in range(3)]
+        for number, client in enumerate(waiting):
+            client.sendall(b"%d" % number)
+        self.daemon.thaw()
+        self.assertEqual(self.carry(service.port, login="jane").address, address)
+        for number, client in enumerate(waiting):
+            self.assertEqual(receive_exactly(client, 1), b"%d" % number)
+        self.end()
+
     def test_the_same_name_from_the_same_address_regains_its_address(self):
         service = self.serve(echo)
         carrier = self.carry(service.port, login="jane")
