@@ -14,25 +14,35 @@
 /* libssh opens a window to 1,280,000 bytes when less than half of that is left, not
  * counting what it holds, and takes what comes beyond it; a server that sends so much
  * more is not one to go on with. */
-enum { CHANNEL_BYTES_MAX = 2 * 1024 * 1024 };
+enum {
+    CHANNEL_BYTES_MAX = 2 * 1024 * 1024,
+    TURNS_A_SECOND = 400,               /* into which a tunnel's rate is divided, ... */
+    TURN_BYTES_MIN = 1024               /* ... or fewer, and so much may pass in each */
+};
 
 static size_t least(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
-/* How much may pass now, of so much. */
+/* How much may pass in one turn now, of so much. */
 static size_t allowed(const struct stream *stream, size_t bytes)
 {
     const struct rate *rate = &stream->forward->rate;
+    size_t share = (size_t)rate->bytes_per_s / TURNS_A_SECOND;
 
-    return rate->bytes_per_s ? least(bytes, (size_t)rate->allowance) : bytes;
+    if (!rate->bytes_per_s)
+        return bytes;
+    if (share < TURN_BYTES_MIN)
+        share = TURN_BYTES_MIN;
+    return least(bytes, least(share, (size_t)rate->allowance));
 }
 
 static void spend(struct stream *stream, size_t bytes)
 {
     if (stream->forward->rate.bytes_per_s)
         stream->forward->rate.allowance -= (int64_t)bytes;
+    stream->has_moved = true;
     stream_moved(stream);
 }
 
@@ -87,8 +97,8 @@ static void count_waiting(struct stream *stream)
     stream->waiting = waiting;
 }
 
-/* What it does not take is offered again with what comes next; only new bytes are
- * offered once some wait. */
+/* What it does not take, or may not yet, waits in the channel for the stream's turns, and is
+ * offered again with what comes next. */
 int stream_on_data(ssh_session session, ssh_channel channel, void *bytes, uint32_t length,
                    int is_stderr, void *context)
 {
@@ -99,7 +109,7 @@ int stream_on_data(ssh_session session, ssh_channel channel, void *bytes, uint32
     (void)channel;
     if (is_stderr || stream->client < 0)
         return (int)length;             /* for nobody */
-    if (!stream->client_is_full && !stream->client_broke && !stream->to_client.bytes)
+    if (!stream->client_is_full && !stream->client_broke && !stream->waiting)
         taken = send_to_client(stream, bytes, allowed(stream, length));
     stream->buffered = length - taken;
     count_waiting(stream);
@@ -129,19 +139,21 @@ static bool take_all(struct stream *stream)
     return true;
 }
 
-void stream_deliver_to_client(struct stream *stream)
+static bool may_deliver(const struct stream *stream)
+{
+    return stream->waiting && stream->client >= 0 && !stream->client_is_full &&
+           !stream->client_broke && allowed(stream, stream->waiting) > 0;
+}
+
+static void deliver_to_client(struct stream *stream)
 {
     struct leftover *leftover = &stream->to_client;
 
-    while (!stream->client_is_full && !stream->client_broke && stream->client >= 0) {
-        size_t most = allowed(stream, BUFFER_BYTES);
-
-        if (!most || (!leftover->bytes && (!stream->buffered || !take_all(stream))))
-            return;
-        took(leftover, send_to_client(stream, leftover->bytes + leftover->start,
-                                      least(most, leftover->count)));
-        count_waiting(stream);
-    }
+    if (!may_deliver(stream) || (!leftover->bytes && !take_all(stream)))
+        return;
+    took(leftover, send_to_client(stream, leftover->bytes + leftover->start,
+                                  allowed(stream, leftover->count)));
+    count_waiting(stream);
 }
 
 /* --- from the client to the server */
@@ -151,10 +163,10 @@ static size_t window(const struct stream *stream)
     return ssh_channel_window_size(stream->channel);
 }
 
-static bool wants_bytes(const struct stream *stream)
+static bool may_read(const struct stream *stream)
 {
-    return stream->state == STREAM_OPEN && !stream->client_ended && !stream->client_broke &&
-           !stream->server_closed && !stream->to_server.bytes &&
+    return stream->can_read && stream->state == STREAM_OPEN && !stream->client_ended &&
+           !stream->client_broke && !stream->server_closed && !stream->to_server.bytes &&
            carrier_may_write(stream->carrier) && allowed(stream, window(stream)) > 0;
 }
 
@@ -180,36 +192,35 @@ static void pass_end_to_server(struct stream *stream)
         carrier_fail(stream->carrier, "the server has gone");
 }
 
-/* Reads once. Whether there may be more. */
-static bool read_from_client(struct stream *stream)
+static void read_from_client(struct stream *stream)
 {
-    char *room = carrier_room(stream->carrier);
+    char *room = may_read(stream) ? carrier_room(stream->carrier) : NULL;
     size_t most;
     ssize_t got;
 
     if (!room)
-        return false;
+        return;
     most = least(allowed(stream, window(stream)), BUFFER_BYTES);
     got = TEMP_FAILURE_RETRY(recv(stream->client, room, most, 0));
+    stream->can_read = got == (ssize_t)most;
     if (got == 0)
         pass_end_to_server(stream);
     if (got < 0 && errno != EAGAIN)
         stream->client_broke = true;
     if (got <= 0)
-        return false;
+        return;
     spend(stream, (size_t)got);
     stream->bytes_from_client += (size_t)got;
     if (!leave_over(&stream->to_server, room, write_to_channel(stream, room, (size_t)got),
                     (size_t)got))
         carrier_fail(stream->carrier, "no memory for what the server did not take");
-    return (size_t)got == most;
 }
 
-void stream_deliver_to_server(struct stream *stream)
+static void deliver_to_server(struct stream *stream)
 {
     struct leftover *leftover = &stream->to_server;
 
-    if (leftover->bytes && carrier_may_write(stream->carrier))
+    if (stream->state == STREAM_OPEN && leftover->bytes && carrier_may_write(stream->carrier))
         took(leftover, write_to_channel(stream, leftover->bytes + leftover->start,
                                         leftover->count));
 }
@@ -225,11 +236,33 @@ void stream_discard(struct stream *stream)
     count_waiting(stream);
 }
 
+/* --- both */
+
+/* What the first way leaves of the allowance may be nothing. */
+void stream_take_turn(struct stream *stream)
+{
+    bool reads_first = stream->reads_first;
+
+    deliver_to_server(stream);
+    if (reads_first)
+        read_from_client(stream);
+    deliver_to_client(stream);
+    if (!reads_first)
+        read_from_client(stream);
+    if (stream->has_moved)
+        stream->reads_first = !reads_first;
+}
+
+bool stream_has_more(const struct stream *stream)
+{
+    return may_deliver(stream) || may_read(stream);
+}
+
 struct pollfd stream_interest(const struct stream *stream)
 {
     struct pollfd polled = { .fd = stream->client };
 
-    if (wants_bytes(stream))
+    if (stream->state == STREAM_OPEN && !stream->client_ended && !stream->can_read)
         polled.events |= POLLIN;
     if (stream->client_is_full)
         polled.events |= POLLOUT;
@@ -238,20 +271,17 @@ struct pollfd stream_interest(const struct stream *stream)
     return polled;
 }
 
-void stream_move(struct stream *stream, short events)
+void stream_ready(struct stream *stream, short events)
 {
     if (events & POLLOUT)
         stream->client_is_full = false;
     if (events & POLLHUP)
         stream->hung_up = true;
-    if ((events & (POLLIN | POLLERR)) && wants_bytes(stream)) {
-        /* With a reset there may be bytes that came before it. */
-        while (read_from_client(stream) && (events & POLLERR) && wants_bytes(stream))
-            ;
-        /* Next time the others are first. */
-        TAILQ_REMOVE(&stream->carrier->streams, stream, entry);
-        TAILQ_INSERT_TAIL(&stream->carrier->streams, stream, entry);
-    }
-    if (events & POLLERR)
+    if (events & (POLLIN | POLLERR))
+        stream->can_read = true;
+    if (events & POLLERR) {
+        while (may_read(stream))        /* there may be bytes that came before the reset */
+            read_from_client(stream);
         stream->client_broke = true;
+    }
 }

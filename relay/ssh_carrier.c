@@ -209,7 +209,7 @@ static void move(struct carrier *carrier, size_t count, size_t first_stream)
 
     for (size_t i = first_stream; i < count && !carrier->failure; i++)
         if (carrier->polled[i].revents)
-            stream_move(carrier->of_polled[i], carrier->polled[i].revents);
+            stream_ready(carrier->of_polled[i], carrier->polled[i].revents);
     for (size_t i = 1; i < first_stream && !carrier->failure; i++) {
         if (carrier->polled[i].revents)
             forward_accept(carrier, forward);
@@ -232,18 +232,27 @@ static void count_without_tunnel(struct carrier *carrier)
         carrier_fail(carrier, "no memory");
 }
 
+/* Each has one turn: those that move something go behind the others. */
+static void look_at_streams(struct carrier *carrier, int64_t *look_ms)
+{
+    size_t turns = carrier->streams_count;
+    struct stream *stream, *next;
+
+    for (stream = TAILQ_FIRST(&carrier->streams); stream && turns && !carrier->failure; turns--) {
+        next = stream_next(stream);
+        stream_look(stream, look_ms);
+        stream = next;
+    }
+}
+
 /* What has come about since. When to look again. */
 static int64_t look(struct carrier *carrier)
 {
-    struct stream *stream, *next;
     int64_t now_ms = clock_ms();
     int64_t look_ms = liveness_look(carrier, now_ms);
 
     look_ms = clock_earlier(look_ms, forwards_look(carrier, now_ms));
-    for (stream = TAILQ_FIRST(&carrier->streams); stream && !carrier->failure; stream = next) {
-        next = stream_next(stream);
-        stream_look(stream, &look_ms);
-    }
+    look_at_streams(carrier, &look_ms);
     while (carrier->waiting > WAITING_BYTES_MAX && !carrier->failure)
         stream_break(streams_fullest(carrier), "too much waits for slow clients");
     look_ms = clock_earlier(look_ms, forwards_next_ms(carrier));    /* as the streams left it */

@@ -195,12 +195,13 @@ int stream_open(struct carrier *carrier, struct forward *forward, int client,
 /* What poll is to wait for on the client's socket; -1 as the descriptor: nothing. */
 struct pollfd stream_interest(const struct stream *stream);
 
-/* Does what can be done without waiting, after poll has said events. */
-void stream_move(struct stream *stream, short events);
+/* Notes what poll has said. */
+void stream_ready(struct stream *stream, short events);
 
-/* Does what packets of the server made possible, and what time did. false: it is
- * over, and freed. *look_ms gets when it has to be looked at again. */
-bool stream_look(struct stream *stream, int64_t *look_ms);
+/* Does what poll, packets of the server and time have made possible, and lets the other
+ * streams come first the next time, if bytes moved. May free it. *look_ms gets when it has
+ * to be looked at again. */
+void stream_look(struct stream *stream, int64_t *look_ms);
 
 /* Ends it at once, with a reset to the client; it is freed in time by stream_look. */
 void stream_break(struct stream *stream, const char *why);

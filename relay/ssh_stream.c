@@ -220,10 +220,7 @@ static void advance(struct stream *stream)
 {
     if (stream->state == STREAM_OPENING)
         look_at_opening(stream);
-    if (stream->state == STREAM_OPEN)
-        stream_deliver_to_server(stream);
-    if (stream->client >= 0)
-        stream_deliver_to_client(stream);
+    stream_take_turn(stream);
     if (stream->client < 0)
         return;
     if (stream->client_broke) {
@@ -244,21 +241,28 @@ static void advance(struct stream *stream)
         finish(stream);
 }
 
-bool stream_look(struct stream *stream, int64_t *look_ms)
+void stream_look(struct stream *stream, int64_t *look_ms)
 {
+    struct streams *streams = &stream->carrier->streams;
     const char *why;
 
     advance(stream);
+    if (stream->has_moved) {
+        stream->has_moved = false;
+        TAILQ_REMOVE(streams, stream, entry);
+        TAILQ_INSERT_TAIL(streams, stream, entry);
+    }
     if (stream->client < 0 && stream->server_closed) {
         close_channel(stream);
         stream_free(stream);
-        return false;
+        return;
     }
     /* Without a client, it waits for the server alone, which may take its time. */
     why = stream->client < 0 ? NULL : look_at_time(stream, look_ms);
     if (why)
         stream_break(stream, why);
-    return true;
+    if (stream_has_more(stream))
+        *look_ms = 0;
 }
 
 bool streams_have_client(const struct carrier *carrier)

@@ -33,8 +33,11 @@ struct stream {
     size_t buffered;                    /* in the channel, for the client */
     size_t waiting;                     /* for the client in all, as the carrier counts it */
     bool client_is_full;                /* it took less than there was; poll will tell */
+    bool can_read;                      /* there may be bytes of the client, or its end */
     bool client_ended, client_broke;
     bool hung_up;                       /* poll has said that the client is through, both ways */
+    bool has_moved;                     /* bytes, since its last turn */
+    bool reads_first;                   /* in its next turn */
     bool server_ended, server_closed;
     bool end_passed_on;                 /* to the client */
 
@@ -53,9 +56,11 @@ void stream_moved(struct stream *stream);
 int stream_on_data(ssh_session session, ssh_channel channel, void *bytes, uint32_t length,
                    int is_stderr, void *context);
 
-/* What was left over, as far as it goes now. */
-void stream_deliver_to_client(struct stream *stream);
-void stream_deliver_to_server(struct stream *stream);
+/* Moves what may be moved now, each way: of what the rate allows, a share. */
+void stream_take_turn(struct stream *stream);
+
+/* Whether there is more to move that may be moved now. */
+bool stream_has_more(const struct stream *stream);
 
 /* Throws away what is left over. */
 void stream_discard(struct stream *stream);

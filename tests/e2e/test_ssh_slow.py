@@ -162,6 +162,76 @@ class Rate(SlowCase):
         self.assertLess(time.monotonic() - began, amount / self.RATE + 2)
 
 
+@needs_ssh
+class ClientsShareARate(SlowCase):
+    RATE = 200_000
+    SECONDS = 6
+    options = ("--rate", str(RATE))
+
+    def streams(self, count):
+        """The ends of so many: each a client's, and its server's."""
+        service = self.serve()
+        address = self.carry(service.port).address
+        return [self.both(address, service) for _ in range(count)]
+
+    @staticmethod
+    def pour(into):
+        with contextlib.suppress(OSError):
+            while True:
+                into.sendall(bytes(65536))
+
+    @staticmethod
+    def count(connection, until):
+        """How many bytes come until that time."""
+        count = 0
+        while (left_s := until - time.monotonic()) > 0:
+            connection.settimeout(left_s)
+            with contextlib.suppress(TimeoutError):
+                count += len(connection.recv(1 << 16))
+        return count
+
+    def assert_shared(self, flows):
+        """Each flow, from one end to the other, gets half of its fair share or more."""
+        until = time.monotonic() + self.SECONDS
+        counting = [in_thread(self.count, to, until) for _, to in flows]
+        for whence, _ in flows:
+            in_thread(self.pour, whence)
+        counts = [each.result() for each in counting]
+        self.assertGreater(min(counts), self.RATE * self.SECONDS / len(flows) / 2, counts)
+        self.assertLess(sum(counts), self.RATE * (self.SECONDS + 2), counts)
+        for _, to in flows:
+            reset(to)
+
+    def test_downloads_at_once_get_about_the_same(self):
+        self.assert_shared([(server, client) for client, server in self.streams(3)])
+
+    def test_uploads_at_once_get_about_the_same(self):
+        self.assert_shared(self.streams(3))
+
+    def test_an_upload_beside_downloads_gets_about_the_same(self):
+        (client, server), *others = self.streams(3)
+        self.assert_shared([(client, server)] + [(other, client) for client, other in others])
+
+    def test_both_ways_of_one_client_get_about_the_same(self):
+        (client, server), = self.streams(1)
+        self.assert_shared([(client, server), (server, client)])
+
+    def test_a_client_with_small_messages_is_answered_soon_beside_downloads(self):
+        (talker, talked_to), *others = self.streams(3)
+        in_thread(echo, talked_to)
+        for client, server in others:
+            in_thread(self.pour, server)
+            in_thread(self.pour, client)
+            in_thread(self.count, client, time.monotonic() + 60)
+            in_thread(self.count, server, time.monotonic() + 60)
+        time.sleep(2)                   # the second's worth that passes at once has passed
+        talker.settimeout(2)
+        for number in range(20):
+            self.assertEqual(self.echo_of(talker, b"%08d" % number), b"%08d" % number)
+        for client, server in others:
+            reset(client)
+
+
 class SlowLine:
     """Leads to an address and lets what comes back from it through at a rate."""
 
