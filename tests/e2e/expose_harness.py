@@ -1,6 +1,7 @@
 """expose_harness: what the tests of tristero-tunnel expose stand on, besides harness:
 services to expose, and the command in front of them."""
 
+import contextlib
 import http.client
 import http.server
 import json
@@ -45,11 +46,13 @@ class _LocalWeb(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 class ExposeCase(harness.Case):
-    """With a daemon for the class that takes every backend."""
+    """With a daemon for the class that takes every backend, and keeps the tunnels of each test."""
+
+    pairs = 32
 
     @classmethod
     def setUpClass(cls):
-        cls.daemon = SshDaemon()
+        cls.daemon = SshDaemon(pairs=cls.pairs)
 
     @classmethod
     def tearDownClass(cls):
@@ -97,6 +100,45 @@ class ExposeCase(harness.Case):
             event = json.loads(program.line())
             if event["event"] == kind:
                 return event
+
+
+class FolderCase(ExposeCase):
+    """With a folder to be exposed."""
+
+    backend = "webmux"
+
+    def setUp(self):
+        self.folder = os.path.join(self.temporary_folder(), "shown")
+        os.mkdir(self.folder)
+
+    def write(self, name, content=b"some content\n"):
+        path = os.path.join(self.folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    def expose_folder(self, folder=None, **how):
+        program = self.expose("--dir", folder or self.folder, "--backend", self.backend, **how)
+        self.url = program.line()
+        self.address = address_of_url(self.url)[1]
+        return program
+
+    def connection(self):
+        """To be closed; it is at the end of the test."""
+        connection = http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S)
+        self.addCleanup(connection.close)
+        return connection
+
+    def ask(self, path, method="GET", headers=None, body=None):
+        """(status, headers, body); the path goes out as it is."""
+        with contextlib.closing(self.connection()) as connection:
+            connection.request(method, path, body=body, headers=headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+    def status(self, path, **how):
+        return self.ask(path, **how)[0]
 
 
 def address_of_url(url):

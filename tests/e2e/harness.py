@@ -16,6 +16,7 @@ import ctypes
 import os
 import random
 import re
+import resource
 import select
 import signal
 import socket
@@ -379,6 +380,29 @@ def refuse_sanitizer_reports(text, program):
 def is_sanitized():
     with open(TUNNELD, "rb") as program:
         return re.search(rb"__[at]san_init", program.read())
+
+
+def set_limit(program, what, soft):
+    """Its limit from now on; returns the one before."""
+    before, hard = resource.prlimit(program.pid, what)
+    resource.prlimit(program.pid, what, (soft, hard))
+    return before
+
+
+def leave_descriptors(program, count):
+    """Allows so many more than it has open now; returns the limit before."""
+    taken = {int(name) for name in os.listdir(f"/proc/{program.pid}/fd")}
+    number = 0
+    while count or number in taken:
+        count -= number not in taken
+        number += 1
+    return set_limit(program, resource.RLIMIT_NOFILE, number)
+
+
+def cpu_seconds(program):
+    with open(f"/proc/{program.pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Program:

@@ -10,27 +10,15 @@ import socket
 import time
 
 import harness
-from harness import Case, PortBlock, fault_of, in_thread, receive_exactly, wait_until
+from harness import (Case, PortBlock, cpu_seconds, fault_of, in_thread, leave_descriptors, receive_exactly,
+                     set_limit, wait_until)
 
 BULK = os.urandom(4 << 20)
-
-
-def set_limit(daemon, what, soft):
-    """The daemon's limit from now on; returns the one before."""
-    before, hard = resource.prlimit(daemon.pid, what)
-    resource.prlimit(daemon.pid, what, (soft, hard))
-    return before
 
 
 def read_text(path):
     with open(path, encoding="ascii") as file:
         return file.read()
-
-
-def cpu_seconds(daemon):
-    with open(f"/proc/{daemon.pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Descriptors(Case):
@@ -43,12 +31,7 @@ class Descriptors(Case):
         """Allows so many more than are open now."""
         self.daemon.drop_connections()
         wait_until(self.daemon.steady_counts, "nobody opens or closes any")
-        taken = {int(name) for name in os.listdir(f"/proc/{self.daemon.pid}/fd")}
-        number = 0
-        while descriptors or number in taken:
-            descriptors -= number not in taken
-            number += 1
-        return set_limit(self.daemon, resource.RLIMIT_NOFILE, number)
+        return leave_descriptors(self.daemon, descriptors)
 
     def relay(self):
         for sender, receiver in ((self.server, self.client), (self.client, self.server)):

@@ -13,42 +13,14 @@ import time
 import unittest
 
 import harness
-from expose_harness import ExposeCase
+from expose_harness import FolderCase
 from harness import TUNNEL, connect, in_thread, receive_until_end, run
 from ssh_harness import SSH
 
 
 @unittest.skipUnless(SSH, "there is no ssh")
-class Serving(ExposeCase):
-    def setUp(self):
-        self.folder = os.path.join(self.temporary_folder(), "shown")
-        os.mkdir(self.folder)
-
-    def write(self, name, content=b"some content\n"):
-        path = os.path.join(self.folder, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(content)
-        return path
-
-    def expose(self):
-        program = self.start_program([TUNNEL, "--proxy", self.daemon.url, "expose", "--dir",
-                                      self.folder, "--backend", "ssh"])
-        match = re.fullmatch(r"http://(127\.0\.0\.1):(\d+)/", program.line())
-        self.address = match[1], int(match[2])
-        self.program = program
-        return program
-
-    def ask(self, path, method="GET", headers=None, body=None):
-        """(status, headers, body); the path goes out as it is."""
-        connection = http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S)
-        self.addCleanup(connection.close)
-        connection.request(method, path, body=body, headers=headers or {})
-        answer = connection.getresponse()
-        return answer.status, answer.headers, answer.read()
-
-    def status(self, path, **how):
-        return self.ask(path, **how)[0]
+class Serving(FolderCase):
+    backend = "ssh"
 
     def test_files_come_as_they_are_with_a_type_by_their_suffix(self):
         content = os.urandom(5_000_000)
@@ -56,7 +28,7 @@ class Serving(ExposeCase):
         self.write("page.HTML", b"<p>")
         self.write("empty.txt", b"")
         self.write("sub/\u00e4 b%.css", b"p{}")
-        self.expose()
+        self.expose_folder()
         status, headers, body = self.ask("/big.bin")
         self.assertEqual((status, headers["Content-Type"]), (200, "application/octet-stream"))
         self.assertEqual(hashlib.sha256(body).digest(), hashlib.sha256(content).digest())
@@ -71,7 +43,7 @@ class Serving(ExposeCase):
             self.write(name, name.encode())
         self.write("zfolder/inside", b"inside")
         self.write(".hidden")
-        self.expose()
+        self.expose_folder()
         status, headers, page = self.ask("/")
         self.assertEqual((status, headers["Content-Type"]), (200, "text/html; charset=utf-8"))
         page = page.decode("utf-8")
@@ -97,14 +69,14 @@ class Serving(ExposeCase):
         for number in range(10001):
             with open(os.path.join(self.folder, str(number)), "wb"):
                 pass
-        self.expose()
+        self.expose_folder()
         _, _, page = self.ask("/")
         self.assertEqual(page.count(b"<a href"), 10000)
         self.assertIn(b"There are more than 10000", page)
 
     def test_an_index_takes_the_list_s_place(self):
         self.write("sub/index.html", b"<h1>me")
-        self.expose()
+        self.expose_folder()
         self.assertEqual(self.ask("/sub/")[2], b"<h1>me")
         status, headers, _ = self.ask("/sub")
         self.assertEqual((status, headers["Location"]), (301, "/sub/"))
@@ -126,7 +98,7 @@ class Serving(ExposeCase):
         listener = socket.socket(socket.AF_UNIX)
         self.addCleanup(listener.close)
         listener.bind(os.path.join(self.folder, "socket"))
-        self.expose()
+        self.expose_folder()
         for path in ("/out", "/up", "/up/", "/up/secret", "/etc/", "/etc/passwd", "/magic/etc/passwd",
                      "/loop", "/fifo", "/socket", "/.hidden", "/.git/config", "/.git/", "/./in",
                      "/../secret", "/%2e%2e/secret", "/sub/../../secret", "/sub/%2e%2e/%2e%2e/secret",
@@ -140,7 +112,7 @@ class Serving(ExposeCase):
 
     def test_only_reading_is_allowed(self):
         self.write("file")
-        self.expose()
+        self.expose_folder()
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             status, headers, _ = self.ask("/file", method=method, body=b"x" * 100)
             self.assertEqual((status, headers["Allow"]), (405, "GET, HEAD"))
@@ -150,7 +122,7 @@ class Serving(ExposeCase):
 
     def test_parts_of_a_file_are_given(self):
         self.write("file", bytes(range(100)))
-        self.expose()
+        self.expose_folder()
         whole = bytes(range(100))
         for value, wanted in (("bytes=0-0", whole[:1]), ("bytes=10-19", whole[10:20]),
                               ("bytes=90-", whole[90:]), ("bytes=-7", whole[-7:]),
@@ -169,7 +141,7 @@ class Serving(ExposeCase):
 
     def test_what_has_not_changed_is_not_sent_again(self):
         path = self.write("file")
-        self.expose()
+        self.expose_folder()
         changed = self.ask("/file")[1]["Last-Modified"]
         self.assertEqual(self.ask("/file", headers={"If-Modified-Since": changed})[::2], (304, b""))
         os.utime(path, (0, email.utils.parsedate_to_datetime(changed).timestamp() + 2))
@@ -180,10 +152,10 @@ class Serving(ExposeCase):
 
     def test_a_connection_serves_many_requests_and_many_are_served_at_once(self):
         self.write("file", os.urandom(100_000))
-        self.expose()
+        self.expose_folder()
 
         def fetch_ten():
-            connection = http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S)
+            connection = self.connection()
             sizes = []
             for _ in range(10):
                 connection.request("GET", "/file")
@@ -205,13 +177,11 @@ class Serving(ExposeCase):
         content = self.write("big", os.urandom(64 << 20))
         program = self.start_program([TUNNEL, "--proxy", self.daemon.url, "expose", "--dir", self.folder])
         self.address = harness.address_of(program.line().rstrip("/"))
-        slow = http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S)
-        self.addCleanup(slow.close)
+        slow = self.connection()
         slow.request("GET", "/big")
         answer = slow.getresponse()
-        kept = [http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S) for _ in range(126)]
+        kept = [self.connection() for _ in range(126)]
         for connection in kept:
-            self.addCleanup(connection.close)
             connection.request("GET", "/file")
             self.assertEqual(connection.getresponse().read(), b"some content\n")
         going = [in_thread(go_when_let_go, connection) for connection in kept]
@@ -226,9 +196,8 @@ class Serving(ExposeCase):
 
     def test_a_file_that_becomes_shorter_ends_early(self):
         path = self.write("log", bytes(256 << 20))
-        self.expose()
-        connection = http.client.HTTPConnection(*self.address, timeout=harness.WAIT_S)
-        self.addCleanup(connection.close)
+        self.expose_folder()
+        connection = self.connection()
         connection.request("GET", "/log")
         answer = connection.getresponse()
         os.truncate(path, 0)
@@ -241,7 +210,7 @@ class Serving(ExposeCase):
 
     def test_nonsense_is_survived(self):
         self.write("file")
-        self.expose()
+        self.expose_folder()
         for nonsense in (b"\0" * 1000, b"GET\r\n\r\n", b"GET file HTTP/1.1\r\nHost: x\r\n\r\n",
                          b"GET " + b"/a" * 40000, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5000):
             with connect(self.address) as client:
