@@ -1,8 +1,8 @@
 /* directory: a folder's files over HTTP, to read only, for expose --dir.
  *
- * GET and HEAD, parts of files (Range) and whether they changed (If-Modified-Since).
- * A folder is shown as its index.html, or as a page that lists it. Names that begin
- * with a dot are not there; for what else is not, see folder.h. */
+ * GET and HEAD, parts of files (Range), and conditions on their versions (ETag,
+ * Last-Modified). A folder is shown as its index.html, or as a page that lists it. Names
+ * that begin with a dot are not there; for what else is not, see folder.h. */
 #ifndef CLIENTS_DIRECTORY_H
 #define CLIENTS_DIRECTORY_H
 

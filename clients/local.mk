@@ -42,8 +42,12 @@ tristero_tunnel_SOURCES = \
 	clients/watch.c clients/watch.h
 directory_sources = \
 	clients/directory.c \
+	clients/file_answer.c clients/file_answer.h \
 	clients/folder.c clients/folder.h \
+	clients/http_answer.c clients/http_answer.h \
+	clients/http_condition.c clients/http_condition.h \
 	clients/http_date.c clients/http_date.h \
+	clients/http_etag.c clients/http_etag.h \
 	clients/http_range.c clients/http_range.h \
 	clients/index_page.c clients/index_page.h
 if WITH_MICROHTTPD

@@ -71,10 +71,10 @@ tests_unit_test_duplex_limits_LDADD = $(unit_libs)
 tests_unit_test_flow_SOURCES = tests/unit/test_flow.c $(sockets)
 tests_unit_test_flow_CFLAGS = $(unit_cflags)
 tests_unit_test_flow_LDADD = $(unit_libs)
-tests_unit_test_http_fields_SOURCES = tests/unit/test_http_fields.c clients/http_date.c \
-	clients/http_range.c
-tests_unit_test_http_fields_CFLAGS = $(unit_cflags)
-tests_unit_test_http_fields_LDADD = $(unit_libs)
+tests_unit_test_http_fields_SOURCES = tests/unit/test_http_fields.c clients/http_condition.c \
+	clients/http_date.c clients/http_etag.c clients/http_range.c
+tests_unit_test_http_fields_CFLAGS = $(unit_cflags) $(SODIUM_CFLAGS)
+tests_unit_test_http_fields_LDADD = $(SODIUM_LIBS) $(unit_libs)
 tests_unit_test_http_guard_CFLAGS = $(unit_cflags)
 tests_unit_test_http_guard_LDADD = rpc/librpc.la $(unit_libs)
 tests_unit_test_limits_CFLAGS = $(unit_cflags)

@@ -57,6 +57,7 @@ ssh_tests = \
 	tests/e2e/test_expose_detour.py \
 	tests/e2e/test_expose_dir.py \
 	tests/e2e/test_expose_https.py \
+	tests/e2e/test_expose_dir_versions.py \
 	tests/e2e/test_expose_postgres.py \
 	tests/e2e/test_expose_ssh.py \
 	tests/e2e/test_expose_view.py \
