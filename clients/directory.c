@@ -26,7 +26,7 @@ enum { STALLED_S = 120, KEPT_S = 10, CONNECTIONS_MAX = 4096 };
 
 struct directory {
     struct MHD_Daemon *daemon;
-    int folder;
+    char *path;                         /* opened for each request: another folder may stand there */
 };
 
 static enum MHD_Result give_index(struct MHD_Connection *connection, int folder, const char *path)
@@ -123,6 +123,8 @@ static enum MHD_Result answer(void *argument, struct MHD_Connection *connection,
 {
     const struct directory *directory = argument;
     bool is_head = !strcmp(method, "HEAD");
+    enum MHD_Result result;
+    int folder;
 
     (void)version, (void)data;
     MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)STALLED_S);
@@ -140,7 +142,12 @@ static enum MHD_Result answer(void *argument, struct MHD_Connection *connection,
     }
     if (*url != '/' || !path_is_shown(url + 1))
         return http_answer_refuse(connection, -ENOENT);
-    return give(connection, is_head, directory->folder, url + 1);
+    folder = folder_open(directory->path);
+    if (folder < 0)
+        return http_answer_refuse(connection, folder);
+    result = give(connection, is_head, folder, url + 1);
+    close(folder);
+    return result;
 }
 
 static void take_completed(void *argument, struct MHD_Connection *connection, void **state,
@@ -199,30 +206,52 @@ static struct MHD_Daemon *daemon_start(struct directory *directory)
     return daemon;
 }
 
+/* The working directory's own name may be another's later. NULL: no memory. */
+static char *absolute_path(const char *path)
+{
+    char *here = *path == '/' ? NULL : getcwd(NULL, 0);
+    char *whole;
+
+    if (!here)
+        return strdup(path);
+    if (asprintf(&whole, "%s/%s", here, path) < 0)
+        whole = NULL;
+    free(here);
+    return whole;
+}
+
+/* 0 or a negative errno. */
+static int start(struct directory *directory, const char *path)
+{
+    int err;
+
+    directory->path = absolute_path(path);
+    if (!directory->path)
+        return -ENOMEM;
+    err = folder_check(directory->path);
+    if (err)
+        return err;
+    directory->daemon = daemon_start(directory);
+    return directory->daemon ? 0 : -ENOMEM;
+}
+
 int directory_open(const char *path, struct directory **out, char error[DIRECTORY_ERROR_BYTES])
 {
     struct directory *directory = calloc(1, sizeof *directory);
-    int folder = folder_open(path);
+    int err = directory ? start(directory, path) : -ENOMEM;
 
-    if (folder < 0 || !directory)
-        goto fail;
-    directory->folder = folder;
-    directory->daemon = daemon_start(directory);
-    if (!directory->daemon)
-        goto fail;
-    *out = directory;
-    return 0;
-fail:
-    if (folder == -ENOSYS)
+    if (!err) {
+        *out = directory;
+        return 0;
+    }
+    if (err == -ENOSYS)
         snprintf(error, DIRECTORY_ERROR_BYTES, "a folder needs openat2(2), which this kernel does "
                  "not have; Linux has it from 5.6 on");
     else
         snprintf(error, DIRECTORY_ERROR_BYTES, "can't serve the folder %.300s: %s", path,
-                 folder < 0 ? strerror(-folder) : "no memory or descriptors");
-    if (folder >= 0)
-        close(folder);
-    free(directory);
-    return folder < 0 ? folder : -ENOMEM;
+                 err == -ENOMEM ? "no memory or descriptors" : strerror(-err));
+    directory_close(directory);
+    return err;
 }
 
 int directory_take(struct directory *directory, int connection)
@@ -243,7 +272,8 @@ void directory_close(struct directory *directory)
 {
     if (!directory)
         return;
-    MHD_stop_daemon(directory->daemon);
-    close(directory->folder);
+    if (directory->daemon)
+        MHD_stop_daemon(directory->daemon);
+    free(directory->path);
     free(directory);
 }

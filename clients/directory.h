@@ -10,8 +10,9 @@ enum { DIRECTORY_ERROR_BYTES = 512 };
 
 struct directory;
 
-/* Starts a thread that serves the folder at path. The caller's, until directory_close.
- * 0, or a negative errno and what is wrong in error. */
+/* Starts a thread that serves the folder at path, which is there, and later whichever folder
+ * is there when a client asks. The caller's, until directory_close. 0, or a negative errno
+ * and what is wrong in error. */
 int directory_open(const char *path, struct directory **directory,
                    char error[DIRECTORY_ERROR_BYTES]);
 

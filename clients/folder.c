@@ -41,21 +41,6 @@ static int check_kind(int fd, struct stat *about)
     return err;
 }
 
-int folder_open(const char *path)
-{
-    int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int itself;
-
-    if (folder < 0)
-        return -errno;
-    itself = open_beneath(folder, "", O_PATH);
-    if (itself < 0)
-        close(folder);
-    else
-        close(itself);
-    return itself < 0 ? itself : folder;
-}
-
 int folder_look(int folder, const char *path, struct stat *about)
 {
     int fd = check_kind(open_beneath(folder, path, O_PATH), about);
@@ -64,6 +49,24 @@ int folder_look(int folder, const char *path, struct stat *about)
         return fd;
     close(fd);
     return 0;
+}
+
+int folder_open(const char *path)
+{
+    int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return folder < 0 ? -errno : folder;
+}
+
+int folder_check(const char *path)
+{
+    struct stat about;
+    int folder = folder_open(path);
+    int err = folder < 0 ? folder : folder_look(folder, "", &about);
+
+    if (folder >= 0)
+        close(folder);
+    return err;
 }
 
 int folder_open_inside(int folder, const char *path, struct stat *about)

@@ -9,8 +9,11 @@
 
 #include <sys/stat.h>
 
-/* A descriptor of the folder, the caller's to close; or a negative errno. -ENOSYS: this
- * kernel has no openat2(2), without which nothing here is safe. */
+/* 0 if what is in the folder can be opened; or a negative errno. -ENOSYS: this kernel has
+ * no openat2(2), without which nothing here is safe. */
+int folder_check(const char *path);
+
+/* A descriptor of the folder, the caller's to close; or a negative errno. */
 int folder_open(const char *path);
 
 /* What is there, without opening it. 0 or a negative errno. */

@@ -141,7 +141,7 @@ class Conditions(FolderCase):
 
 
 class Changes(FolderCase):
-    """Of what is being sent."""
+    """Of what is being sent, and of the folder itself."""
 
     def begin(self, path):
         connection = self.connection()
@@ -167,6 +167,54 @@ class Changes(FolderCase):
         with self.assertRaises(http.client.IncompleteRead):
             answer.read()
         self.assertEqual(self.ask("/log")[::2], (200, b""))
+
+    def test_what_is_at_the_path_now_is_served(self):
+        self.write("file", b"old")
+        self.write("big", bytes(64 << 20))
+        self.write("sub/inside", b"old")
+        self.expose_folder()
+        big = self.begin("/big")
+        os.rename(self.folder, self.folder + ".old")
+        for path in ("/", "/file", "/sub/", "/sub/inside"):
+            self.assertEqual(self.status(path), 404, path)
+        self.write("file", b"new")
+        self.write("another")
+        self.assertEqual(self.ask("/file")[::2], (200, b"new"))
+        self.assertEqual(self.status("/sub/inside"), 404)
+        self.assertIn(b'href="another"', self.ask("/")[2])
+        self.assertEqual(big.read(), bytes(64 << 20))
+
+    def test_a_link_that_is_turned_leads_to_what_it_leads_to_now(self):
+        for name in ("one", "other"):
+            self.write(f"{name}/file", name.encode())
+        link = os.path.join(self.folder, "now")
+        os.symlink("one", link)
+        self.expose_folder(link)
+        self.assertEqual(self.ask("/file")[2], b"one")
+        os.symlink("other", link + ".new")
+        os.rename(link + ".new", link)
+        self.assertEqual(self.ask("/file")[2], b"other")
+        self.assertEqual(self.status("/../one/file"), 404)
+
+    def test_where_the_command_was_started_is_where_its_paths_begin(self):
+        """Also once that is another folder."""
+        for path in (".", "../shown"):
+            with self.subTest(path=path):
+                self.write("file", b"old")
+                self.expose_folder(path, cwd=self.folder)
+                self.assertEqual(self.ask("/file")[2], b"old")
+                os.rename(self.folder, self.folder + ".old" + path.replace("/", ""))
+                self.write("file", b"new")
+                self.assertEqual(self.ask("/file")[2], b"new")
+
+    def test_nothing_else_is_opened_in_a_new_folder_either(self):
+        self.expose_folder()
+        os.rmdir(self.folder)
+        self.write(".hidden")
+        os.symlink("/etc", os.path.join(self.folder, "etc"))
+        for path in ("/.hidden", "/etc/passwd", "/etc/"):
+            self.assertEqual(self.status(path), 404)
+        self.assertNotIn(b"hidden", self.ask("/")[2])
 
 
 if __name__ == "__main__":
