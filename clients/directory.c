@@ -85,12 +85,11 @@ static enum MHD_Result give_folder(struct MHD_Connection *connection, bool is_he
 {
     char index[PATH_MAX];
     struct stat about;
-    int file;
+    int file = -ENAMETOOLONG;
 
-    if (snprintf(index, sizeof index, "%sindex.html", path) >= (int)sizeof index)
-        return http_answer_refuse(connection, -ENAMETOOLONG);
-    file = folder_open_inside(folder, index, &about);
-    if (file == -ENOENT)
+    if (snprintf(index, sizeof index, "%sindex.html", path) < (int)sizeof index)
+        file = folder_open_inside(folder, index, &about);
+    if (folder_has_none(file))
         return give_index(connection, folder, path);
     if (file < 0)
         return http_answer_refuse(connection, file);

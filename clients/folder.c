@@ -69,6 +69,14 @@ int folder_check(const char *path)
     return err;
 }
 
+bool folder_has_none(int err)
+{
+    switch (-err) {
+    case ENOENT: case ENOTDIR: case EXDEV: case ELOOP: case ENAMETOOLONG: return true;
+    default: return false;
+    }
+}
+
 int folder_open_inside(int folder, const char *path, struct stat *about)
 {
     int err = folder_look(folder, path, about);

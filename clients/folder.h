@@ -7,6 +7,7 @@
 #ifndef CLIENTS_FOLDER_H
 #define CLIENTS_FOLDER_H
 
+#include <stdbool.h>
 #include <sys/stat.h>
 
 /* 0 if what is in the folder can be opened; or a negative errno. -ENOSYS: this kernel has
@@ -21,5 +22,8 @@ int folder_look(int folder, const char *path, struct stat *about);
 
 /* For reading; the descriptor is the caller's to close. Or a negative errno. */
 int folder_open_inside(int folder, const char *path, struct stat *about);
+
+/* Whether a negative errno of the above tells that nothing is there. */
+bool folder_has_none(int err);
 
 #endif

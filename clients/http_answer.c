@@ -1,5 +1,7 @@
 #include "clients/http_answer.h"
 
+#include "clients/folder.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -35,10 +37,11 @@ struct MHD_Response *http_answer_words(const char *text)
 
 static const char *words_for(int err, unsigned *status)
 {
-    switch (-err) {
-    case ENOENT: case ENOTDIR: case EXDEV: case ELOOP: case ENAMETOOLONG:
+    if (folder_has_none(err)) {
         *status = MHD_HTTP_NOT_FOUND;
         return "There is nothing here.\n";
+    }
+    switch (-err) {
     case EACCES: case EPERM:
         *status = MHD_HTTP_FORBIDDEN;
         return "This may not be read.\n";

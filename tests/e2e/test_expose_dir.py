@@ -81,6 +81,30 @@ class Serving(FolderCase):
         status, headers, _ = self.ask("/sub")
         self.assertEqual((status, headers["Location"]), (301, "/sub/"))
 
+    def test_an_index_that_leads_out_is_none(self):
+        with open(os.path.join(os.path.dirname(self.folder), "secret"), "w", encoding="ascii") as file:
+            file.write("secret")
+        for name, goal in (("out", "../../secret"), ("loop", "index.html"), ("nowhere", "nothing"),
+                           ("under", "file/x"), ("null", "/dev/null")):
+            self.write(f"{name}/file")
+            os.symlink(goal, os.path.join(self.folder, name, "index.html"))
+        self.write("fifo/file")
+        os.mkfifo(os.path.join(self.folder, "fifo", "index.html"))
+        self.write("folder/file")
+        os.mkdir(os.path.join(self.folder, "folder", "index.html"))
+        self.expose_folder()
+        for name in ("out", "loop", "nowhere", "under", "null", "fifo", "folder"):
+            status, _, page = self.ask(f"/{name}/")
+            links = re.findall(rb'href="([^"]*)"', page)
+            self.assertEqual((status, [link for link in links if link != b"index.html/"]),
+                             (200, [b"../", b"file"]), name)
+
+    def test_devices_are_not_there(self):
+        self.expose_folder("/dev")
+        for path in ("/null", "/zero", "/tty", "/full", "/random"):
+            self.assertEqual(self.status(path), 404, path)
+        self.assertNotIn(b'"null"', self.ask("/")[2])
+
     def test_nothing_outside_the_folder_and_nothing_hidden_is_there(self):
         top = os.path.dirname(self.folder)
         with open(os.path.join(top, "secret"), "w", encoding="ascii") as file:
