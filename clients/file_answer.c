@@ -6,6 +6,7 @@
 #include "clients/http_etag.h"
 #include "clients/http_range.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +49,7 @@ static const char *type_of(const char *path)
 /* What is sent of a file. */
 struct part {
     int file;
-    uint64_t first, length;
+    uint64_t first, length;             /* MHD_SIZE_UNKNOWN: all that is there */
 };
 
 struct version {
@@ -85,7 +86,10 @@ static ssize_t read_part(void *context, uint64_t position, char *to, size_t room
     const struct part *part = context;
     ssize_t count = pread(part->file, to, room, (off_t)(part->first + position));
 
-    return count > 0 ? count : MHD_CONTENT_READER_END_WITH_ERROR;
+    if (count > 0)
+        return count;
+    return count == 0 && part->length == MHD_SIZE_UNKNOWN ? MHD_CONTENT_READER_END_OF_STREAM
+                                                          : MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
 static void free_part(void *context)
@@ -174,6 +178,26 @@ static enum MHD_Result give_not_modified(struct MHD_Connection *connection, int 
     return http_answer_give(connection, MHD_HTTP_NOT_MODIFIED, response);
 }
 
+static enum MHD_Result give_to_its_end(struct MHD_Connection *connection, const char *path, int file)
+{
+    const struct part all = { .file = file, .length = MHD_SIZE_UNKNOWN };
+    struct MHD_Response *response = part_of(&all);
+
+    if (response)
+        MHD_add_response_header(response, "Content-Type", type_of(path));
+    return http_answer_give(connection, MHD_HTTP_OK, response);
+}
+
+/* 1, 0 or a negative errno. A file of /proc is said to be empty, and one of /sys to be
+ * as long as a page, whatever is in it. */
+static int has_its_size(int file, off_t size)
+{
+    char byte;
+    ssize_t count = pread(file, &byte, 1, size ? size - 1 : 0);
+
+    return count < 0 ? -errno : count == (size ? 1 : 0);
+}
+
 enum MHD_Result file_answer_give(struct MHD_Connection *connection, bool is_head,
                                  const char *path, int file, const struct stat *about)
 {
@@ -185,7 +209,14 @@ enum MHD_Result file_answer_give(struct MHD_Connection *connection, bool is_head
     };
     struct version version = version_of(about);
     uint64_t size = (uint64_t)about->st_size;
+    int has_size = has_its_size(file, about->st_size);
 
+    if (has_size < 0) {
+        close(file);
+        return http_answer_refuse(connection, has_size);
+    }
+    if (!has_size)
+        return give_to_its_end(connection, path, file);
     switch (http_conditions_judge(&conditions, version.etag, version.changed_s)) {
     case HTTP_WANTED:
         return give_part(connection, is_head, path, file, size, &version);

@@ -99,6 +99,23 @@ class Serving(FolderCase):
             self.assertEqual((status, [link for link in links if link != b"index.html/"]),
                              (200, [b"../", b"file"]), name)
 
+    def test_a_file_that_tells_no_size_is_sent_to_its_end(self):
+        """As those that the kernel makes up when they are read."""
+        for folder, name in (("/proc/sys/kernel", "ostype"), ("/proc", "kallsyms"),
+                             ("/sys/devices/system/cpu", "online")):
+            if not os.path.exists(os.path.join(folder, name)):
+                continue
+            with self.subTest(folder=folder):
+                self.expose_folder(folder)
+                with open(os.path.join(folder, name), "rb") as file:
+                    content = file.read()
+                for asked in ({}, {"Range": "bytes=0-0", "If-None-Match": "*"}):
+                    status, headers, body = self.ask(f"/{name}", headers=asked)
+                    self.assertEqual((status, headers["Content-Length"]), (200, None))
+                    self.assertTrue(body == content)
+                status, headers, body = self.ask(f"/{name}", method="HEAD")
+                self.assertEqual((status, headers["Content-Length"], body), (200, None, b""))
+
     def test_devices_are_not_there(self):
         self.expose_folder("/dev")
         for path in ("/null", "/zero", "/tty", "/full", "/random"):
