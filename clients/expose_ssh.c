@@ -9,6 +9,7 @@
 
 #include "relay/net_address.h"
 #include "relay/uri.h"
+#include "relay/waker.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -19,13 +20,17 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { BACKLOG = 128 };
+enum {
+    BACKLOG = 128,
+    ACCEPT_PAUSE_MS = 100               /* with no descriptor left to accept with */
+};
 
 struct carrier {
     struct exposure *exposure;
     char *server_uri, *client_uri;
     char folder[PATH_MAX - 32];
     int listener;                       /* for the clients of a folder; -1 */
+    int64_t accept_again_ms;            /* by clock_ms; the listener is not polled until then */
     int stop_fd;                        /* an eventfd; no longer empty once it is to stop */
     bool is_new;                        /* the tunnel, since an address was reported */
     bool is_attached;
@@ -225,6 +230,8 @@ static void take_client(struct carrier *carrier)
 
     if (client >= 0)
         directory_take(carrier->exposure->target.directory, client);
+    else
+        carrier->accept_again_ms = clock_ms() + ACCEPT_PAUSE_MS;
 }
 
 /* Until ssh ends, or all is to end, which is true then. */
@@ -255,13 +262,14 @@ static bool run_ssh(struct carrier *carrier)
         return false;
     }
     while (!stopped) {
+        bool is_pausing = clock_ms() < carrier->accept_again_ms;
         struct pollfd polled[] = {
             { .fd = carrier->stop_fd, .events = POLLIN },
             { .fd = child.errors, .events = POLLIN },
-            { .fd = carrier->listener, .events = POLLIN },
+            { .fd = is_pausing ? -1 : carrier->listener, .events = POLLIN },
         };
 
-        if (poll(polled, 3, -1) < 0)
+        if (poll(polled, 3, is_pausing ? ACCEPT_PAUSE_MS : -1) < 0)
             continue;
         stopped = polled[0].revents;
         if (polled[1].revents && !ssh_child_hear(&child, take_line, carrier))

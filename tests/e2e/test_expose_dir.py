@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -262,6 +263,26 @@ class Serving(FolderCase):
                 except (ConnectionResetError, BrokenPipeError):
                     pass
             self.assertEqual(self.status("/file"), 200)
+
+    def test_clients_who_come_while_it_has_no_descriptor_left_wait(self):
+        """And keep no processor busy meanwhile."""
+        self.write("file")
+        program = self.expose_folder()
+        kept = self.connection()
+        kept.request("GET", "/file")
+        self.assertEqual(kept.getresponse().read(), b"some content\n")
+        before = harness.leave_descriptors(program, 0)
+        kept.request("GET", "/file")
+        answer = kept.getresponse()
+        self.assertEqual((answer.status, answer.read()), (503, b"Too much to do; try again.\n"))
+        asking = [in_thread(self.ask, "/file") for _ in range(3)]
+        busy_s = harness.cpu_seconds(program)
+        time.sleep(2)
+        busy_s = harness.cpu_seconds(program) - busy_s
+        harness.set_limit(program, resource.RLIMIT_NOFILE, before)
+        self.assertLess(busy_s, 0.5)
+        for each in asking:
+            self.assertEqual(each.result()[::2], (200, b"some content\n"))
 
     def test_it_ends_and_leaves_nothing_in_the_temporary_folder(self):
         temporary = self.temporary_folder()
