@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -46,6 +47,27 @@ static enum MHD_Result give_index(struct MHD_Connection *connection, int folder,
     return http_answer_give(connection, MHD_HTTP_OK, response);
 }
 
+struct query {
+    FILE *stream;
+    char separator;                     /* before the next of it */
+};
+
+static enum MHD_Result write_argument(void *context, enum MHD_ValueKind kind, const char *name,
+                                      const char *value)
+{
+    struct query *query = context;
+
+    (void)kind;
+    fputc(query->separator, query->stream);
+    query->separator = '&';
+    path_write_encoded(query->stream, name);
+    if (value) {
+        fputc('=', query->stream);
+        path_write_encoded(query->stream, value);
+    }
+    return MHD_YES;
+}
+
 /* Relative links of a folder's page lead inside of it only if its own URL ends in "/". */
 static enum MHD_Result give_redirection(struct MHD_Connection *connection, const char *path)
 {
@@ -53,18 +75,33 @@ static enum MHD_Result give_redirection(struct MHD_Connection *connection, const
     char *location = NULL;
     size_t length;
     FILE *stream = open_memstream(&location, &length);
+    struct query query;
 
     if (!stream)
         return MHD_NO;
+    query = (struct query){ .stream = stream, .separator = '?' };
     fputc('/', stream);
     path_write_encoded(stream, path);
     fputc('/', stream);
+    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, write_argument, &query);
     if (fclose(stream) == 0)
         response = http_answer_words("It is a folder.\n");
     if (response)
         MHD_add_response_header(response, "Location", location);
     free(location);
     return http_answer_give(connection, MHD_HTTP_MOVED_PERMANENTLY, response);
+}
+
+/* Without its first "/"; also of a whole URL, as a proxy would get it. NULL: it has none. */
+static const char *path_of(const char *url)
+{
+    static const char scheme[] = "http://";
+
+    if (!strncasecmp(url, scheme, strlen(scheme)))
+        url = strchrnul(url + strlen(scheme), '/');
+    else if (*url != '/')
+        return NULL;
+    return *url ? url + 1 : url;
 }
 
 /* Without its first "/": names that may be shown, one after the other. */
@@ -116,35 +153,43 @@ static enum MHD_Result give(struct MHD_Connection *connection, bool is_head, int
     return give_redirection(connection, path);
 }
 
+static enum MHD_Result give_not_allowed(struct MHD_Connection *connection)
+{
+    struct MHD_Response *response = http_answer_words("Files can only be read here.\n");
+
+    if (response)
+        MHD_add_response_header(response, "Allow", "GET, HEAD");
+    return http_answer_give(connection, MHD_HTTP_METHOD_NOT_ALLOWED, response);
+}
+
 static enum MHD_Result answer(void *argument, struct MHD_Connection *connection, const char *url,
                               const char *method, const char *version, const char *data,
                               size_t *data_size, void **state)
 {
     const struct directory *directory = argument;
+    const char *path = path_of(url);
     bool is_head = !strcmp(method, "HEAD");
     enum MHD_Result result;
     int folder;
 
-    (void)version, (void)data;
+    (void)data;
     MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)STALLED_S);
-    if (!is_head && strcmp(method, "GET") != 0) {
-        struct MHD_Response *response = http_answer_words("Files can only be read here.\n");
-
-        if (response)
-            MHD_add_response_header(response, "Allow", "GET, HEAD");
-        return http_answer_give(connection, MHD_HTTP_METHOD_NOT_ALLOWED, response);
-    }
+    if (!is_head && strcmp(method, "GET") != 0)
+        return give_not_allowed(connection);
     if (!*state || *data_size) {        /* an answer before the request's end would end the connection */
         *state = (void *)directory;
         *data_size = 0;
         return MHD_YES;
     }
-    if (*url != '/' || !path_is_shown(url + 1))
+    if (!strcmp(version, MHD_HTTP_VERSION_1_1) && !http_answer_asked(connection, "Host"))
+        return http_answer_give(connection, MHD_HTTP_BAD_REQUEST,
+                                http_answer_words("The request names no host.\n"));
+    if (!path || !path_is_shown(path))
         return http_answer_refuse(connection, -ENOENT);
     folder = folder_open(directory->path);
     if (folder < 0)
         return http_answer_refuse(connection, folder);
-    result = give(connection, is_head, folder, url + 1);
+    result = give(connection, is_head, folder, path);
     close(folder);
     return result;
 }

@@ -32,7 +32,7 @@ enum http_range http_range_read(const char *field, uint64_t size, uint64_t *firs
     const char *at;
     bool has_first;
 
-    if (strncasecmp(field, UNIT, strlen(UNIT)) != 0)
+    if (!size || strncasecmp(field, UNIT, strlen(UNIT)) != 0)
         return HTTP_RANGE_ALL;
     at = field + strlen(UNIT);
     has_first = read_number(&at, &from);

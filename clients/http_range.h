@@ -5,7 +5,8 @@
 #include <stdint.h>
 
 enum http_range {
-    HTTP_RANGE_ALL,                     /* none, several or nonsense: the whole file is the answer */
+    HTTP_RANGE_ALL,                     /* none, several, nonsense, or of nothing: the whole file
+                                         * is the answer */
     HTTP_RANGE_PART,                    /* *length bytes, at least one, from *first on */
     HTTP_RANGE_OUTSIDE                  /* nothing of it is there */
 };

@@ -82,6 +82,43 @@ class Serving(FolderCase):
         status, headers, _ = self.ask("/sub")
         self.assertEqual((status, headers["Location"]), (301, "/sub/"))
 
+    def test_a_redirection_keeps_the_query(self):
+        self.write("s u b/index.html")
+        self.expose_folder()
+        for query in ("?x", "?x=1&y=%26%3D%C3%BC&x=", "?a/b=c%23d"):
+            status, headers, _ = self.ask("/s%20u%20b" + query)
+            self.assertEqual((status, headers["Location"]), (301, "/s%20u%20b/" + query))
+
+    def raw(self, request):
+        """(status, body) of an answer to what no library would ask so."""
+        with connect(self.address) as client:
+            client.sendall(request + b"Connection: close\r\n\r\n")
+            head, _, body = receive_until_end(client).partition(b"\r\n\r\n")
+        return int(head.split()[1]), body
+
+    def test_a_whole_url_is_as_good_as_its_path(self):
+        """Each server is to take what is meant for a proxy."""
+        self.write("file")
+        self.write(".hidden")
+        self.write("sub/file")
+        self.expose_folder()
+        for url, wanted in ((b"http://x.example/file", 200), (b"HTTP://x.example:80/file?query", 200),
+                            (b"http://x.example", 200), (b"http://x.example/", 200),
+                            (b"http://x.example/sub", 301), (b"http://x.example/.hidden", 404),
+                            (b"http://x.example/../file", 404), (b"http:/file", 404),
+                            (b"ftp://x.example/file", 404), (b"*", 404), (b"file", 404)):
+            status, body = self.raw(b"GET " + url + b" HTTP/1.1\r\nHost: x.example\r\n")
+            self.assertEqual(status, wanted, url)
+        self.assertEqual(self.raw(b"GET http://x.example/file HTTP/1.1\r\nHost: x\r\n")[1],
+                         b"some content\n")
+
+    def test_a_request_without_a_host_is_refused(self):
+        """Unless it is of HTTP 1.0 (RFC 9112, 3.2)."""
+        self.write("file")
+        self.expose_folder()
+        self.assertEqual(self.raw(b"GET /file HTTP/1.1\r\n")[0], 400)
+        self.assertEqual(self.raw(b"GET /file HTTP/1.0\r\n")[0], 200)
+
     def test_an_index_that_leads_out_is_none(self):
         with open(os.path.join(os.path.dirname(self.folder), "secret"), "w", encoding="ascii") as file:
             file.write("secret")
@@ -180,6 +217,12 @@ class Serving(FolderCase):
             self.assertEqual((status, headers["Content-Range"]), (416, "bytes */100"), value)
         for value in ("bytes=5-4", "bytes=0-1,5-6", "bytes=-", "bytes=x-y", "lines=1-2", "bytes=1"):
             self.assertEqual(self.ask("/file", headers={"Range": value})[::2], (200, whole), value)
+
+    def test_an_empty_file_has_no_parts(self):
+        self.write("file", b"")
+        self.expose_folder()
+        for value in ("bytes=0-", "bytes=-5", "bytes=0-9"):
+            self.assertEqual(self.ask("/file", headers={"Range": value})[::2], (200, b""), value)
 
     def test_what_has_not_changed_is_not_sent_again(self):
         path = self.write("file")

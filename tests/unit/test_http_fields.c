@@ -199,8 +199,8 @@ static void a_range_is_a_part_of_what_is_there(void)
 static void what_is_not_there_is_outside(void)
 {
     static const struct { const char *field; uint64_t size; } outside[] = {
-        { "bytes=100-", 100 }, { "bytes=100-200", 100 }, { "bytes=-0", 100 }, { "bytes=0-", 0 },
-        { "bytes=-5", 0 }, { "bytes=99999999999999999999999-", 100 },
+        { "bytes=100-", 100 }, { "bytes=100-200", 100 }, { "bytes=-0", 100 },
+        { "bytes=99999999999999999999999-", 100 },
     };
 
     for (size_t i = 0; i < sizeof outside / sizeof outside[0]; i++) {
@@ -208,6 +208,17 @@ static void what_is_not_there_is_outside(void)
 
         CU_ASSERT_EQUAL(http_range_read(outside[i].field, outside[i].size, &first, &length),
                         HTTP_RANGE_OUTSIDE);
+    }
+}
+
+static void nothing_has_no_parts(void)
+{
+    static const char *const fields[] = { "bytes=0-", "bytes=-5", "bytes=-0", "bytes=0-0", "bytes=5-" };
+
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        uint64_t first, length;
+
+        CU_ASSERT_EQUAL(http_range_read(fields[i], 0, &first, &length), HTTP_RANGE_ALL);
     }
 }
 
@@ -237,6 +248,7 @@ static CU_TestInfo tests[] = {
     TEST(a_part_fits_to_the_same_strong_tag_alone),
     TEST(a_range_is_a_part_of_what_is_there),
     TEST(what_is_not_there_is_outside),
+    TEST(nothing_has_no_parts),
     TEST(several_ranges_or_nonsense_are_none),
     CU_TEST_INFO_NULL,
 };
