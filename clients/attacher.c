@@ -1,10 +1,9 @@
 #include "clients/attacher.h"
 
+#include "clients/backoff.h"
 #include "clients/library.h"
 #include "relay/waker.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -12,13 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-enum {
-    BACKOFF_FIRST_MS = 1000, BACKOFF_LAST_MS = 30000,
-    TURNED_AWAY_MAX = 4                 /* then the tunnel is given up */
-};
+enum { TURNED_AWAY_MAX = 4 };          /* then the tunnel is given up */
 
 struct attacher {
     struct tristero_proxy proxy;        /* the program's, to be called until is_cancelled */
@@ -28,8 +23,7 @@ struct attacher {
     char *server_uri;                   /* the attempt's, while one is under way; */
     unsigned long opened;               /* as which of all; both are guarded by all_lock, too */
     LIST_ENTRY(attacher) entry;         /* guarded by all_lock */
-    int64_t backoff_ms;
-    int64_t next_ms;                    /* no attempt before that */
+    struct backoff backoff;
     unsigned turned_away;               /* how often by now */
     bool gives_up;                      /* the attempt's: the tunnel, for another */
 
@@ -53,8 +47,7 @@ enum tristero_status attacher_new(struct tristero_proxy *proxy, void (*done)(voi
     *attacher = calloc(1, sizeof **attacher);
     if (!*attacher)
         return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
-    **attacher = (struct attacher){ .proxy = *proxy, .done = done, .context = context,
-                                    .backoff_ms = BACKOFF_FIRST_MS };
+    **attacher = (struct attacher){ .proxy = *proxy, .done = done, .context = context };
     (*attacher)->proxy.is_cancelled = &(*attacher)->is_cancelled;
     pthread_mutex_lock(&all_lock);
     LIST_INSERT_HEAD(&all, *attacher, entry);
@@ -120,10 +113,20 @@ enum tristero_status attacher_open(struct attacher *attacher, char **client_uri,
     return TRISTERO_OK;
 }
 
+static enum tristero_status attach(struct attacher *attacher, int *socket,
+                                   struct tristero_error *error)
+{
+    return connect_tunnel(&attacher->proxy, attacher->server_uri, "webmux", socket, error);
+}
+
 enum tristero_status attacher_attach(struct attacher *attacher, int *socket,
                                      struct tristero_error *error)
 {
-    return connect_tunnel(&attacher->proxy, attacher->server_uri, "webmux", socket, error);
+    enum tristero_status status = attach(attacher, socket, error);
+
+    if (!status)
+        backoff_attached(&attacher->backoff, clock_ms());
+    return status;
 }
 
 /* Only the proxy can say that the tunnel is no more: that nobody listens there may
@@ -145,7 +148,7 @@ static enum tristero_status attach_anew(struct attacher *attacher)
     enum tristero_status status = attacher_open(attacher, &attached->client_uri,
                                                 &attacher->error);
 
-    return status ? status : attacher_attach(attacher, &attached->socket, &attacher->error);
+    return status ? status : attach(attacher, &attached->socket, &attacher->error);
 }
 
 /* Without another tunnel, the one that there was may still become right again. */
@@ -161,7 +164,7 @@ static enum tristero_status attempt(struct attacher *attacher)
         if (!status || attached->client_uri)
             return status;
     }
-    status = attacher_attach(attacher, &attached->socket, &attacher->error);
+    status = attach(attacher, &attached->socket, &attacher->error);
     return status && is_gone(attacher) ? attach_anew(attacher) : status;
 }
 
@@ -190,7 +193,7 @@ static int start_thread(struct attacher *attacher)
 
 void attacher_start(struct attacher *attacher, int64_t now_ms)
 {
-    if (attacher->has_thread || now_ms < attacher->next_ms)
+    if (attacher->has_thread || now_ms < attacher->backoff.next_ms)
         return;
     attacher->attached = (struct attached){ .socket = -1 };
     attacher->gives_up = attacher->turned_away >= TURNED_AWAY_MAX;
@@ -215,34 +218,19 @@ enum attacher_result attacher_take(struct attacher *attacher, struct attached *a
         attacher->turned_away = 0;
     if (attacher->status)
         return ATTACHER_FAILED;
-    attacher->next_ms = clock_ms() + BACKOFF_FIRST_MS;      /* if it is lost at once */
+    backoff_attached(&attacher->backoff, clock_ms());
     return ATTACHER_ATTACHED;
-}
-
-/* Between half the time and all of it. */
-static int64_t with_jitter(int64_t time_ms)
-{
-    uint32_t random = 0;
-
-    if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
-        random = (uint32_t)clock_ms();
-    return time_ms / 2 + random % (time_ms / 2);
 }
 
 int attacher_failed(struct attacher *attacher)
 {
-    int64_t wait_ms = with_jitter(attacher->backoff_ms);
-
-    attacher->backoff_ms = attacher->backoff_ms * 2 < BACKOFF_LAST_MS ? attacher->backoff_ms * 2
-                                                                      : BACKOFF_LAST_MS;
-    attacher->next_ms = clock_ms() + wait_ms;
-    return (int)wait_ms;
+    return backoff_failed(&attacher->backoff, clock_ms());
 }
 
-void attacher_was_heard(struct attacher *attacher)
+int attacher_lost(struct attacher *attacher)
 {
-    attacher->backoff_ms = BACKOFF_FIRST_MS;
     attacher->turned_away = 0;
+    return backoff_lost(&attacher->backoff, clock_ms());
 }
 
 int attacher_turned_away(struct attacher *attacher, bool has_no_other)
@@ -253,5 +241,5 @@ int attacher_turned_away(struct attacher *attacher, bool has_no_other)
 
 int64_t attacher_next_ms(const struct attacher *attacher)
 {
-    return attacher->has_thread ? INT64_MAX : attacher->next_ms;
+    return attacher->has_thread ? INT64_MAX : attacher->backoff.next_ms;
 }

@@ -2,9 +2,8 @@
  * thread that serves: names are looked up, and calls made, by a thread of its own,
  * which lives for one attempt.
  *
- * Between a failure and the next attempt lies a time that doubles, less a random part,
- * so that the servers of a proxy that was restarted don't come all at once. Belongs to
- * one thread. */
+ * Between a failure or a loss and the next attempt lies the time that backoff says. Belongs
+ * to one thread. */
 #ifndef CLIENTS_ATTACHER_H
 #define CLIENTS_ATTACHER_H
 
@@ -46,15 +45,14 @@ void attacher_start(struct attacher *attacher, int64_t now_ms);
 enum attacher_result attacher_take(struct attacher *attacher, struct attached *attached,
                                    struct tristero_error *error);
 
-/* What was attached, or was not, has failed: in how many ms the next attempt may start. */
+/* In how many ms the next attempt may start, after
+ * - one that failed, or whose socket could not be used;
+ * - the loss of what was attached, where the proxy had said something;
+ * - the same without a word, as it turns away whom the tunnel is not for: by now it may be
+ *   another's, or this machine has another address. Where that happens again and again, and
+ *   no other connection is there, the next attempt opens another tunnel. */
 int attacher_failed(struct attacher *attacher);
-
-/* What was attached is lost: after the proxy had said something, or without a word, as
- * it turns away whom the tunnel is not for: by now it may be another's, or this machine
- * has another address. The latter is a failure, too, and returns the same. Where that
- * happens again and again, and no other connection is there, the next attempt opens
- * another tunnel. */
-void attacher_was_heard(struct attacher *attacher);
+int attacher_lost(struct attacher *attacher);
 int attacher_turned_away(struct attacher *attacher, bool has_no_other);
 
 /* When, by clock_ms, attacher_start is worth calling again; INT64_MAX: whenever. */

@@ -201,7 +201,7 @@ static void tell(struct carrier *carrier, enum tristero_event_kind kind, const c
 static void attached(struct carrier *carrier)
 {
     carrier->is_attached = true;
-    backoff_reset(&carrier->backoff);
+    backoff_attached(&carrier->backoff, clock_ms());
     if (!carrier->exposure->has_address)
         report_address(carrier->exposure, carrier->client_uri);
     else
@@ -281,11 +281,22 @@ static bool run_ssh(struct carrier *carrier)
     return stopped;
 }
 
-static bool wait_stopped(struct carrier *carrier, int wait_ms)
+static bool wait_stopped(struct carrier *carrier, int64_t until_ms)
 {
     struct pollfd polled = { .fd = carrier->stop_fd, .events = POLLIN };
 
-    return poll(&polled, 1, wait_ms) > 0;
+    return waker_poll(NULL, &polled, 1, until_ms) > 0;
+}
+
+/* In the place of the one that has ended, or could not be had. */
+static void tell_next(struct carrier *carrier)
+{
+    int64_t now_ms = clock_ms();
+
+    if (carrier->is_attached)
+        tell(carrier, TRISTERO_LOST, carrier->why, backoff_lost(&carrier->backoff, now_ms));
+    else
+        tell(carrier, TRISTERO_RETRYING, carrier->why, backoff_failed(&carrier->backoff, now_ms));
 }
 
 /* One ssh after the other. */
@@ -293,9 +304,7 @@ static int carry(struct carrier *carrier)
 {
     struct exposure *exposure = carrier->exposure;
 
-    while (!wait_stopped(carrier, 0)) {
-        int wait_ms;
-
+    while (!wait_stopped(carrier, carrier->backoff.next_ms)) {
         carrier->is_attached = false;
         if (find_tunnel(carrier) && run_ssh(carrier))
             break;
@@ -304,14 +313,7 @@ static int carry(struct carrier *carrier)
                      carrier->why);
             return STATUS_FAILED;
         }
-        if (carrier->is_attached) {     /* it was well, so that the next may be at once */
-            tell(carrier, TRISTERO_LOST, carrier->why, 0);
-            continue;
-        }
-        wait_ms = backoff_take(&carrier->backoff);
-        tell(carrier, TRISTERO_RETRYING, carrier->why, wait_ms);
-        if (wait_stopped(carrier, wait_ms))
-            break;
+        tell_next(carrier);
     }
     return STATUS_OK;
 }

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 enum {
     CONNECT_TIMEOUT_MS = 10000,         /* to the service */
@@ -24,6 +23,7 @@ struct exposer {
     pthread_t thread;
     struct exposure *exposure;
     atomic_ulong *clients;              /* that ever came to the exposure */
+    struct backoff backoff;
     int status;                         /* the exit status that it asks for */
 };
 
@@ -90,6 +90,7 @@ static enum outcome tunnel_open(struct exposer *exposer, struct tunnel_end *end)
         snprintf(end->why, sizeof end->why, "%s", error.text);
         return NOT_OPENED;
     }
+    backoff_attached(&exposer->backoff, clock_ms());
     if (prepare(end->socket) < 0) {
         snprintf(end->why, sizeof end->why, "it ended before it was used");
         return NEVER_USED;
@@ -167,16 +168,23 @@ static enum outcome expose_one(struct exposer *exposer, struct tunnel_end *end)
     return outcome;
 }
 
-static void wait_before_next(struct exposer *exposer, const struct tunnel_end *end, int wait_ms)
+/* A client has the next tunnel at once. */
+static void wait_before_next(struct exposer *exposer, const struct tunnel_end *end,
+                             enum outcome outcome)
 {
-    struct timespec wait = { .tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000L };
     struct tristero_event event = {
         .kind = TRISTERO_RETRYING, .address = end->client_uri ? end->client_uri : "",
-        .text = end->why, .wait_ms = wait_ms };
+        .text = end->why };
 
+    if (outcome == SERVED || outcome == CUT) {
+        exposer->backoff = (struct backoff){ 0 };
+        return;
+    }
+    event.wait_ms = (outcome == NOT_OPENED ? backoff_failed : backoff_lost)(&exposer->backoff,
+                                                                            clock_ms());
     if (*end->why)
         report_event(exposer->exposure, &event);
-    nanosleep(&wait, NULL);
+    waker_poll(NULL, NULL, 0, exposer->backoff.next_ms);
 }
 
 /* A first tunnel that can't be had is the end, since the start could not be as asked. */
@@ -191,24 +199,20 @@ static void give_up(struct exposer *exposer, const struct tunnel_end *end)
 static void *exposer_thread(void *argument)
 {
     struct exposer *exposer = argument;
-    struct backoff backoff = { 0 };
     bool is_first = true;
     bool goes_on = true;
 
     for (; goes_on; is_first = false) {
         struct tunnel_end end = { .socket = -1 };
-        int64_t began_ms = clock_ms();
         enum outcome outcome = expose_one(exposer, &end);
 
         exposer->status = outcome == SERVED ? STATUS_OK : STATUS_FAILED;
-        if (outcome == SERVED || outcome == CUT || clock_ms() - began_ms > BACKOFF_LAST_MS)
-            backoff_reset(&backoff);    /* it is well, or has been meanwhile */
         goes_on = !exposer->exposure->once;
         if (outcome == NOT_PRINTED || (outcome == NOT_OPENED && is_first)) {
             give_up(exposer, &end);
             goes_on = false;
-        } else if (goes_on && outcome != SERVED && outcome != CUT) {
-            wait_before_next(exposer, &end, backoff_take(&backoff));
+        } else if (goes_on) {
+            wait_before_next(exposer, &end, outcome);
         }
         free(end.server_uri);
         free(end.client_uri);

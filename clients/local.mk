@@ -7,6 +7,7 @@ bin_PROGRAMS += tristero-tunnel
 clients_libtristero_tunnel_la_SOURCES = \
 	clients/attach.c \
 	clients/attacher.c clients/attacher.h \
+	clients/backoff.c clients/backoff.h \
 	clients/library.h \
 	clients/proxy.c \
 	clients/server.c \

@@ -120,7 +120,7 @@ static int print_json_event(const struct exposure *exposure, const struct triste
 
     if (*event->text)
         json_object_set_new(object, "text", json_string(event->text));
-    if (event->kind == TRISTERO_RETRYING)
+    if (event->kind == TRISTERO_LOST || event->kind == TRISTERO_RETRYING)
         json_object_set_new(object, "wait_ms", json_integer(event->wait_ms));
     if (event->client)
         json_object_set_new(object, "client", json_integer((json_int_t)event->client));
@@ -223,7 +223,8 @@ static void format_event(const struct exposure *exposure, const struct tristero_
         snprintf(line, REPORT_EVENT_BYTES, "attached again, at a new address: %s", exposure->url);
         break;
     case TRISTERO_LOST:
-        snprintf(line, REPORT_EVENT_BYTES, "lost the connection to the proxy: %s", event->text);
+        snprintf(line, REPORT_EVENT_BYTES, "lost the connection to the proxy: %s; next try in %.1f s",
+                 event->text, event->wait_ms / 1000.0);
         break;
     case TRISTERO_RETRYING:
         snprintf(line, REPORT_EVENT_BYTES, "can't attach: %s; next try in %.1f s", event->text,

@@ -127,9 +127,9 @@ static void on_carrier_ended(struct mux *mux, const struct mux_carrier *carrier,
     if (atomic_load(&server->is_stopping))
         return;
     if (carrier->was_heard)
-        attacher_was_heard(server->attacher);
+        event.wait_ms = attacher_lost(server->attacher);
     else                                /* a proxy that takes it has a word at once */
-        attacher_turned_away(server->attacher, mux->carriers_count == 0);
+        event.wait_ms = attacher_turned_away(server->attacher, mux->carriers_count == 0);
     pthread_mutex_lock(&server->lock);
     server->statistics.times_lost++;
     pthread_mutex_unlock(&server->lock);

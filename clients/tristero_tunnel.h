@@ -114,7 +114,7 @@ struct tristero_server;
 enum tristero_event_kind {
     TRISTERO_ATTACHED,          /* again: there is no such event for the first time */
     TRISTERO_MOVED,             /* the same, but at a new address, since the old one is gone */
-    TRISTERO_LOST,              /* a connection to the proxy, why in text; attached again, soon or later */
+    TRISTERO_LOST,              /* a connection to the proxy, why in text; attached again after wait_ms */
     TRISTERO_RETRYING,          /* attaching failed, why in text; tried again after wait_ms */
     TRISTERO_CLIENT_CAME,
     TRISTERO_CLIENT_REFUSED,    /* by the service, why in text: the client gets a reset */

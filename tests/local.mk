@@ -9,6 +9,7 @@ TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = $(PYTHON3)
 unit_tests = \
 	tests/unit/test_address_table \
+	tests/unit/test_backoff \
 	tests/unit/test_byte_queue \
 	tests/unit/test_client \
 	tests/unit/test_config \
@@ -51,6 +52,9 @@ unit_libs = relay/librelay.la $(CUNIT_LIBS) $(PTHREAD_LIBS)
 
 tests_unit_test_address_table_CFLAGS = $(unit_cflags)
 tests_unit_test_address_table_LDADD = $(unit_libs)
+tests_unit_test_backoff_SOURCES = tests/unit/test_backoff.c clients/backoff.c
+tests_unit_test_backoff_CFLAGS = $(unit_cflags)
+tests_unit_test_backoff_LDADD = $(unit_libs)
 tests_unit_test_byte_queue_CFLAGS = $(unit_cflags)
 tests_unit_test_byte_queue_LDADD = $(unit_libs)
 tests_unit_test_client_SOURCES = tests/unit/test_client.c $(sockets)

@@ -3,6 +3,7 @@
 
 import os
 import signal
+import time
 import unittest
 
 import harness
@@ -43,6 +44,17 @@ class Carrying(ExposeCase):
             wait_until(lambda: program.errors().count("attached again") == number, "it is back")
             self.assertEqual(fetch(address), b"hello from behind /")
         self.assertEqual(program.errors().count("lost the connection"), 2)
+
+    def test_waits_grow_when_ssh_is_lost_as_soon_as_it_has_attached(self):
+        program = self.expose(self.web(), "--json")
+        self.event(program, "address")
+        for number in range(3):
+            before = time.monotonic()
+            os.kill(children_of(program.pid)[0], signal.SIGKILL)
+            wait_ms = self.event(program, "lost")["wait_ms"]
+            self.assertTrue(500 << number <= wait_ms <= 1000 << number, wait_ms)
+            self.event(program, "attached")
+            self.assertGreaterEqual(time.monotonic() - before, wait_ms / 1000)
 
     def test_a_new_address_is_printed_where_the_old_one_is_gone(self):
         with SshDaemon() as first:

@@ -25,6 +25,16 @@ class ComingBack(ServingCase):
         self.assert_echoes(server)
         self.assertEqual(server.statistics()["lost"], 2)
 
+    def test_waits_grow_when_it_is_lost_as_soon_as_it_has_attached(self):
+        daemon, server = self.start()
+        for number in range(3):
+            before = time.monotonic()
+            self.assertEqual(self.cut_carriers(server), 1)
+            wait_ms = int(re.search(r"wait=(\d+)", server.wait_for("lost"))[1])
+            self.assertTrue(500 << number <= wait_ms <= 1000 << number, wait_ms)
+            server.wait_for("attached")
+            self.assertGreaterEqual(time.monotonic() - before, wait_ms / 1000)
+
     def test_of_a_proxy_that_starts_anew_it_gets_a_new_address(self):
         ports = PortBlock(16)
         self.addCleanup(ports.release)
@@ -36,8 +46,7 @@ class ComingBack(ServingCase):
         daemon.wait()
         server.wait_for("lost")
         waits = [int(re.search(r"wait=(\d+)", server.wait_for("retrying"))[1]) for _ in range(3)]
-        # From the second on, if it was still let in by the proxy that was ending.
-        for number, wait_ms in enumerate(waits, waits[0] > 1000):
+        for number, wait_ms in enumerate(waits, 1):     # the loss had the first
             self.assertTrue(500 << number <= wait_ms <= 1000 << number, waits)
         other = self.start_daemon("--drain", "0", listen_on=f"127.0.0.1:{port}")
         moved = server.wait_for("moved")
