@@ -22,6 +22,7 @@ struct attacher {
     void *context;
     char *server_uri;                   /* the attempt's, while one is under way; */
     unsigned long opened;               /* as which of all; both are guarded by all_lock, too */
+    bool has_address;                   /* the tunnel's was asked for; the attempt's, too */
     LIST_ENTRY(attacher) entry;         /* guarded by all_lock */
     struct backoff backoff;
     unsigned turned_away;               /* how often by now */
@@ -80,6 +81,7 @@ static void set_tunnel(struct attacher *attacher, char *server_uri)
     attacher->server_uri = server_uri;
     attacher->opened = ++all_opened;
     pthread_mutex_unlock(&all_lock);
+    attacher->has_address = false;
 }
 
 /* A proxy that was started anew gives the same URIs again, to whoever comes first. */
@@ -96,6 +98,16 @@ static bool is_anothers_by_now(const struct attacher *attacher)
     return is_anothers;
 }
 
+static enum tristero_status ask_address(struct attacher *attacher, char **client_uri,
+                                        struct tristero_error *error)
+{
+    enum tristero_status status = tristero_address(&attacher->proxy, attacher->server_uri,
+                                                   client_uri, error);
+
+    attacher->has_address = !status;
+    return status;
+}
+
 enum tristero_status attacher_open(struct attacher *attacher, char **client_uri,
                                    struct tristero_error *error)
 {
@@ -104,13 +116,8 @@ enum tristero_status attacher_open(struct attacher *attacher, char **client_uri,
 
     if (status)
         return status;
-    status = tristero_address(&attacher->proxy, server_uri, client_uri, error);
-    if (status) {
-        free(server_uri);
-        return status;
-    }
     set_tunnel(attacher, server_uri);
-    return TRISTERO_OK;
+    return ask_address(attacher, client_uri, error);
 }
 
 static enum tristero_status attach(struct attacher *attacher, int *socket,
@@ -151,6 +158,18 @@ static enum tristero_status attach_anew(struct attacher *attacher)
     return status ? status : attach(attacher, &attached->socket, &attacher->error);
 }
 
+/* With a tunnel that was opened, and then its address could not be asked for: another would
+ * leave it at the proxy. */
+static enum tristero_status go_on_opening(struct attacher *attacher)
+{
+    struct attached *attached = &attacher->attached;
+    enum tristero_status status = ask_address(attacher, &attached->client_uri, &attacher->error);
+
+    if (status == TRISTERO_FAULT)
+        return attach_anew(attacher);
+    return status ? status : attach(attacher, &attached->socket, &attacher->error);
+}
+
 /* Without another tunnel, the one that there was may still become right again. */
 static enum tristero_status attempt(struct attacher *attacher)
 {
@@ -159,6 +178,8 @@ static enum tristero_status attempt(struct attacher *attacher)
 
     if (is_anothers_by_now(attacher))
         return attach_anew(attacher);
+    if (!attacher->has_address)
+        return go_on_opening(attacher);
     if (attacher->gives_up) {
         status = attach_anew(attacher);
         if (!status || attached->client_uri)

@@ -120,7 +120,7 @@ class ServingCase(Case):
 
     def fake_proxy(self, *ports, gone=(), on_open=None, on_address=None):
         """Its tunnels have those server ports, one after another, and are all known but for
-        those at ports that are gone."""
+        those at ports that are gone. What on_address returns, if it does, is answered."""
         proxy = xmlrpc.server.SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False)
         opened = []
 
@@ -132,11 +132,10 @@ class ServingCase(Case):
 
         def get_address(uri):
             port = address_of(uri)[1]
-            if on_address:
-                on_address()
+            answer = on_address and on_address()
             if port in gone:
                 raise xmlrpc.server.Fault(2, "unknown tunnel")
-            return f"tcp://127.0.0.1:{port + 1}"
+            return answer or f"tcp://127.0.0.1:{port + 1}"
 
         proxy.register_function(open_tunnel, "Tunnel.openTunnel")
         proxy.register_function(get_address, "Tunnel.getTunnelAddress")

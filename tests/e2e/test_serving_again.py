@@ -35,6 +35,23 @@ class ComingBack(ServingCase):
             server.wait_for("attached")
             self.assertGreaterEqual(time.monotonic() - before, wait_ms / 1000)
 
+    def test_a_tunnel_whose_address_could_not_be_asked_for_is_used_nevertheless(self):
+        once, then = listen(), listen()
+        self.addCleanup(then.close)
+        gone, spoilt = set(), []
+        ports = [each.getsockname()[1] for each in (once, then)]
+        url, opened = self.fake_proxy(*ports, gone=gone, on_address=lambda: spoilt and spoilt.pop(),
+                                      on_open=lambda count: count == 2 and spoilt.append("spoilt"))
+        server = self.start_server(url)
+        carrier, _ = self.accept(once)
+        once.close()
+        gone.add(ports[0])
+        reset(carrier)
+        self.assertIn("spoilt", server.wait_for("retrying"))
+        server.wait_for("moved")
+        self.accept(then)
+        self.assertEqual(opened, ports)
+
     def test_of_a_proxy_that_starts_anew_it_gets_a_new_address(self):
         ports = PortBlock(16)
         self.addCleanup(ports.release)
