@@ -1,188 +1,117 @@
 /* tristero-tunnel expose --backend ssh: has the installed ssh carry the tunnel, and
- * starts it again when it ends. What it needs is in a temporary folder: the proxy's
- * key as a known_hosts file, and under the name "service" the Unix socket that it is to
- * connect clients to, if that is no port. */
+ * starts it again when it ends. */
 #include "clients/backoff.h"
 #include "clients/directory.h"
 #include "clients/report.h"
 #include "clients/ssh_child.h"
+#include "clients/ssh_folder.h"
 
-#include "relay/net_address.h"
 #include "relay/uri.h"
 #include "relay/waker.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-enum {
-    BACKLOG = 128,
-    ACCEPT_PAUSE_MS = 100               /* with no descriptor left to accept with */
-};
+enum { REST_MS = 100 };                 /* of a listener that can't be accepted from */
 
 struct carrier {
     struct exposure *exposure;
-    char *server_uri, *client_uri;
-    char folder[PATH_MAX - 32];
-    int listener;                       /* for the clients of a folder; -1 */
-    int64_t accept_again_ms;            /* by clock_ms; the listener is not polled until then */
+    char *server_uri, *client_uri;      /* of the tunnel; NULL: not known yet */
+    char *key_line;                     /* of the proxy's key, as in known_hosts */
+    bool has_other_key;                 /* than before, and this is not told yet */
+    char attached_uri[URI_TEXT_BYTES];  /* the server's, of the tunnel that was attached to last */
+    struct ssh_folder folder;
+    int64_t listener_rests_ms;          /* until then */
     int stop_fd;                        /* an eventfd; no longer empty once it is to stop */
-    bool is_new;                        /* the tunnel, since an address was reported */
     bool is_attached;
     struct backoff backoff;
-    char why[512];                      /* the last that ssh said */
+    char why[512];                      /* the last that ssh said, or what failed */
 };
 
-static void path_in(const struct carrier *carrier, const char *name, char path[PATH_MAX])
+/* --- the tunnel, and the proxy's key */
+
+static enum tristero_status ask_address(struct carrier *carrier, struct tristero_error *error)
 {
-    snprintf(path, PATH_MAX, "%s/%s", carrier->folder, name);
+    char *client_uri;
+    enum tristero_status status = tristero_address(carrier->exposure->proxy, carrier->server_uri,
+                                                   &client_uri, error);
+
+    if (status)
+        return status;
+    free(carrier->client_uri);
+    carrier->client_uri = client_uri;
+    return TRISTERO_OK;
 }
 
-/* --- the tunnel, and what ssh needs */
-
-/* Under a name that does not depend on how the proxy is called. */
-static int write_known_hosts(const struct carrier *carrier, const char *line)
+/* The one that there was, if the proxy has kept it, also if it was never attached to: another
+ * would leave it at the proxy. */
+static enum tristero_status find_tunnel(struct carrier *carrier, struct tristero_error *error)
 {
-    const char *key = strchr(line, ' ');
-    char path[PATH_MAX];
-    FILE *file;
-    int err = 0;
+    enum tristero_status status;
 
-    path_in(carrier, "known_hosts", path);
-    file = fopen(path, "we");
-    if (!file || !key)
-        err = file ? -EINVAL : -errno;
-    else if (fprintf(file, "%s%s\n", SSH_CHILD_HOST, key) < 0)
-        err = -EIO;
-    if (file && fclose(file) && !err)
-        err = -errno;
+    if (carrier->server_uri) {
+        status = ask_address(carrier, error);
+        if (status != TRISTERO_FAULT)
+            return status;              /* only the proxy can say that it is no more */
+        free(carrier->server_uri);
+        carrier->server_uri = NULL;
+    }
+    status = tristero_open(carrier->exposure->proxy, "ssh", &carrier->server_uri, error);
+    return status ? status : ask_address(carrier, error);
+}
+
+/* Not once it is to stop, when the folder is taken away. */
+static int write_files(struct carrier *carrier, const char *key_line)
+{
+    struct exposure *exposure = carrier->exposure;
+    struct tunnel_uri uri;
+    int err = -ECANCELED;
+
+    tunnel_uri_parse(carrier->server_uri, strlen(carrier->server_uri), &uri, NULL);
+    pthread_mutex_lock(&exposure->lock);
+    if (!exposure->stopping)
+        err = ssh_folder_write(&carrier->folder, uri.user, key_line);
+    pthread_mutex_unlock(&exposure->lock);
     return err;
 }
 
-static bool open_tunnel(struct carrier *carrier, struct tristero_error *error)
+/* The key may be another each time: the proxy may have been set up anew. */
+static bool find_key(struct carrier *carrier, struct tristero_error *error)
 {
-    struct tristero_proxy *proxy = carrier->exposure->proxy;
-    char *line = NULL;
-    int err = 0;
+    char *line;
+    int err;
 
-    free(carrier->server_uri);
-    free(carrier->client_uri);
-    carrier->server_uri = carrier->client_uri = NULL;
-    carrier->is_new = true;
-    if (tristero_open(proxy, "ssh", &carrier->server_uri, error) ||
-        tristero_address(proxy, carrier->server_uri, &carrier->client_uri, error) ||
-        tristero_host_key(proxy, &line, error))
+    if (tristero_host_key(carrier->exposure->proxy, &line, error))
         return false;
-    err = write_known_hosts(carrier, line);
-    free(line);
-    if (err)
-        snprintf(error->text, sizeof error->text, "can't write to %.300s: %s", carrier->folder,
-                 strerrordesc_np(-err));
-    return !err;
+    err = write_files(carrier, line);
+    if (err) {
+        snprintf(error->text, sizeof error->text, "can't write a file for ssh in %.300s: %s",
+                 carrier->folder.path, strerrordesc_np(-err));
+        free(line);
+        return false;
+    }
+    if (carrier->key_line && strcmp(strchr(carrier->key_line, ' '), strchr(line, ' ')) != 0)
+        carrier->has_other_key = true;
+    free(carrier->key_line);
+    carrier->key_line = line;
+    return true;
 }
 
-/* The one that there was, if the proxy has kept it. */
-static bool find_tunnel(struct carrier *carrier)
+/* Asks for all that ssh needs, each time: what was asked for before may be so no more. */
+static bool prepare(struct carrier *carrier)
 {
     struct tristero_error error;
-    char *client_uri;
 
-    if (carrier->client_uri) {
-        if (!tristero_address(carrier->exposure->proxy, carrier->server_uri, &client_uri, &error)) {
-            free(client_uri);
-            return true;
-        }
-        if (error.status != TRISTERO_FAULT) {
-            snprintf(carrier->why, sizeof carrier->why, "%s", error.text);
-            return false;
-        }
-    }
-    if (open_tunnel(carrier, &error))
+    if (!find_tunnel(carrier, &error) && find_key(carrier, &error))
         return true;
     snprintf(carrier->why, sizeof carrier->why, "%s", error.text);
     return false;
-}
-
-/* --- the service as ssh finds it */
-
-static int link_socket(const struct target *target, const char *path)
-{
-    const char *socket = target->addresses[0].local.sun_path;
-    char here[PATH_MAX / 2] = "";
-    char whole[PATH_MAX];
-
-    if (*socket != '/' && !getcwd(here, sizeof here))
-        return -errno;
-    snprintf(whole, sizeof whole, "%s%s%s", here, *here ? "/" : "", socket);
-    return symlink(whole, path) < 0 ? -errno : 0;
-}
-
-static int listen_for_folder(struct carrier *carrier, const char *path)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-
-    if (strlen(path) >= sizeof address.sun_path)
-        return -ENAMETOOLONG;
-    strcpy(address.sun_path, path);
-    carrier->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (carrier->listener < 0 ||
-        bind(carrier->listener, (struct sockaddr *)&address, sizeof address) < 0 ||
-        listen(carrier->listener, BACKLOG) < 0)
-        return -errno;
-    return 0;
-}
-
-/* Makes the temporary folder. 0 or a negative errno. */
-static int make_folder(struct carrier *carrier)
-{
-    const struct target *target = &carrier->exposure->target;
-    const char *top = getenv("TMPDIR");
-    char path[PATH_MAX];
-    int length = snprintf(carrier->folder, sizeof carrier->folder, "%s/tristero-tunnel-XXXXXX",
-                          top && *top ? top : "/tmp");
-
-    if (length >= (int)sizeof carrier->folder || !mkdtemp(carrier->folder)) {
-        int err = length >= (int)sizeof carrier->folder ? -ENAMETOOLONG : -errno;
-
-        carrier->folder[0] = '\0';
-        return err;
-    }
-    path_in(carrier, "service", path);
-    switch (target->kind) {
-    case TARGET_SOCKET: return link_socket(target, path);
-    case TARGET_FOLDER: return listen_for_folder(carrier, path);
-    default: return 0;
-    }
-}
-
-static void remove_folder(struct carrier *carrier)
-{
-    char path[PATH_MAX];
-
-    if (!*carrier->folder)
-        return;
-    path_in(carrier, "known_hosts", path);
-    unlink(path);
-    path_in(carrier, "service", path);
-    unlink(path);
-    rmdir(carrier->folder);
-}
-
-/* What stands after -R, without the public port. */
-static void format_goal(const struct carrier *carrier, char goal[PATH_MAX])
-{
-    const struct target *target = &carrier->exposure->target;
-
-    if (target->kind != TARGET_PORT)
-        path_in(carrier, "service", goal);
-    else
-        snprintf(goal, PATH_MAX, strchr(target->host, ':') ? "[%s]:%u" : "%s:%u", target->host,
-                 target->port);
 }
 
 /* --- a life of ssh */
@@ -190,8 +119,8 @@ static void format_goal(const struct carrier *carrier, char goal[PATH_MAX])
 static void tell(struct carrier *carrier, enum tristero_event_kind kind, const char *text,
                  int wait_ms)
 {
-    struct tristero_event event = { .kind = kind, .address = carrier->client_uri,
-                                    .text = text, .wait_ms = wait_ms };
+    struct tristero_event event = { .kind = kind, .address = carrier->client_uri, .text = text,
+                                    .wait_ms = wait_ms };
 
     if (!event.address)
         event.address = "";
@@ -200,13 +129,19 @@ static void tell(struct carrier *carrier, enum tristero_event_kind kind, const c
 
 static void attached(struct carrier *carrier)
 {
+    bool is_first = !*carrier->attached_uri;
+    bool has_moved = strcmp(carrier->attached_uri, carrier->server_uri) != 0;
+
     carrier->is_attached = true;
+    carrier->why[0] = '\0';
     backoff_attached(&carrier->backoff, clock_ms());
-    if (!carrier->exposure->has_address)
+    snprintf(carrier->attached_uri, sizeof carrier->attached_uri, "%s", carrier->server_uri);
+    if (is_first)
         report_address(carrier->exposure, carrier->client_uri);
     else
-        tell(carrier, carrier->is_new ? TRISTERO_MOVED : TRISTERO_ATTACHED, "", 0);
-    carrier->is_new = false;
+        tell(carrier, has_moved ? TRISTERO_MOVED : TRISTERO_ATTACHED,
+             carrier->has_other_key ? "the proxy has another ssh key than before" : "", 0);
+    carrier->has_other_key = false;
 }
 
 /* A line that ssh has written. */
@@ -214,7 +149,7 @@ static void take_line(void *argument, const char *line)
 {
     struct carrier *carrier = argument;
 
-    if (!strncmp(line, "Allocated port ", strlen("Allocated port ")))
+    if (!carrier->is_attached && !strncmp(line, "Allocated port ", strlen("Allocated port ")))
         attached(carrier);
     else if (!carrier->is_attached || strncmp(line, "connect", strlen("connect")) != 0)
         snprintf(carrier->why, sizeof carrier->why, "%s", line);
@@ -222,63 +157,90 @@ static void take_line(void *argument, const char *line)
         tell(carrier, TRISTERO_CLIENT_REFUSED, line, 0);
 }
 
+/* Without descriptors or memory the client waits. */
 static void take_client(struct carrier *carrier)
 {
-    struct sockaddr_un address;
-    socklen_t length = sizeof address;
-    int client = accept4(carrier->listener, (struct sockaddr *)&address, &length, SOCK_CLOEXEC);
+    int client = accept4(carrier->folder.listener, NULL, NULL, SOCK_CLOEXEC);
 
     if (client >= 0)
         directory_take(carrier->exposure->target.directory, client);
-    else
-        carrier->accept_again_ms = clock_ms() + ACCEPT_PAUSE_MS;
+    else if (errno != EAGAIN)
+        carrier->listener_rests_ms = clock_ms() + REST_MS;
+}
+
+/* Once it has ended by itself. */
+static void note_end(struct carrier *carrier, int status)
+{
+    if (WIFSIGNALED(status))
+        snprintf(carrier->why, sizeof carrier->why, "ssh was ended by signal %d", WTERMSIG(status));
+    else if (!*carrier->why)
+        snprintf(carrier->why, sizeof carrier->why, "ssh ended without a word, with status %d",
+                 WEXITSTATUS(status));
+}
+
+/* Whether it has ended by itself, or has to be ended. */
+enum life { GOES_ON, ENDED, TOO_LATE, STOPPED };
+
+static enum life look(struct carrier *carrier, struct ssh_child *child, int64_t attach_until_ms)
+{
+    int64_t until_ms = carrier->is_attached ? INT64_MAX : attach_until_ms;
+    bool rests = carrier->listener_rests_ms > clock_ms();
+    struct pollfd polled[] = {
+        { .fd = carrier->stop_fd, .events = POLLIN },
+        { .fd = child->errors, .events = POLLIN },
+        { .fd = rests ? -1 : carrier->folder.listener, .events = POLLIN },
+    };
+
+    waker_poll(NULL, polled, 3, rests ? clock_earlier(until_ms, carrier->listener_rests_ms) : until_ms);
+    if (polled[0].revents)
+        return STOPPED;
+    if (polled[1].revents && !ssh_child_hear(child, take_line, carrier))
+        return ENDED;
+    if (polled[2].revents)
+        take_client(carrier);
+    return !carrier->is_attached && clock_ms() >= attach_until_ms ? TOO_LATE : GOES_ON;
+}
+
+static int start_ssh(struct carrier *carrier, struct ssh_child *child)
+{
+    char goal[SSH_FOLDER_GOAL_BYTES];
+    struct tristero_error error;
+    int connection;
+    int err;
+
+    if (tristero_attach(carrier->exposure->proxy, carrier->server_uri, &connection, &error)) {
+        snprintf(carrier->why, sizeof carrier->why, "%s", error.text);
+        return -ENOTCONN;
+    }
+    ssh_folder_goal(&carrier->exposure->target, goal);
+    err = ssh_child_start(child, connection, carrier->folder.fd, goal);
+    close(connection);
+    if (err)
+        snprintf(carrier->why, sizeof carrier->why, "can't start ssh: %s", strerrordesc_np(-err));
+    return err;
 }
 
 /* Until ssh ends, or all is to end, which is true then. */
 static bool run_ssh(struct carrier *carrier)
 {
-    char goal[PATH_MAX], known_hosts[PATH_MAX];
-    struct tunnel_uri uri;
+    int timeout_s = carrier->exposure->timeout_s;
     struct ssh_child child;
-    struct tristero_error error;
-    bool stopped = false;
-    int connection;
-    int err;
+    int64_t attach_until_ms;
+    enum life life = GOES_ON;
+    int status;
 
-    carrier->is_attached = false;
-    if (tristero_attach(carrier->exposure->proxy, carrier->server_uri, &connection, &error)) {
-        snprintf(carrier->why, sizeof carrier->why, "%s", error.text);
+    if (start_ssh(carrier, &child) < 0)
         return false;
-    }
-    tunnel_uri_parse(carrier->server_uri, strlen(carrier->server_uri), &uri, NULL);
-    format_goal(carrier, goal);
-    path_in(carrier, "known_hosts", known_hosts);
-    snprintf(carrier->why, sizeof carrier->why, "ssh ended without a word");
-    err = ssh_child_start(&child, connection, uri.user, goal, known_hosts,
-                          carrier->exposure->timeout_s);
-    close(connection);
-    if (err) {
-        snprintf(carrier->why, sizeof carrier->why, "can't start ssh: %s", strerrordesc_np(-err));
-        return false;
-    }
-    while (!stopped) {
-        bool is_pausing = clock_ms() < carrier->accept_again_ms;
-        struct pollfd polled[] = {
-            { .fd = carrier->stop_fd, .events = POLLIN },
-            { .fd = child.errors, .events = POLLIN },
-            { .fd = is_pausing ? -1 : carrier->listener, .events = POLLIN },
-        };
-
-        if (poll(polled, 3, is_pausing ? ACCEPT_PAUSE_MS : -1) < 0)
-            continue;
-        stopped = polled[0].revents;
-        if (polled[1].revents && !ssh_child_hear(&child, take_line, carrier))
-            break;
-        if (polled[2].revents)
-            take_client(carrier);
-    }
-    ssh_child_end(&child);
-    return stopped;
+    carrier->why[0] = '\0';
+    attach_until_ms = clock_ms() + timeout_s * INT64_C(1000);
+    while (life == GOES_ON)
+        life = look(carrier, &child, attach_until_ms);
+    status = ssh_child_end(&child);
+    if (life == ENDED)
+        note_end(carrier, status);
+    if (life == TOO_LATE)
+        snprintf(carrier->why, sizeof carrier->why, "timed out: ssh has got no tunnel within %d s", timeout_s);
+    return life == STOPPED;
 }
 
 static bool wait_stopped(struct carrier *carrier, int64_t until_ms)
@@ -306,7 +268,7 @@ static int carry(struct carrier *carrier)
 
     while (!wait_stopped(carrier, carrier->backoff.next_ms)) {
         carrier->is_attached = false;
-        if (find_tunnel(carrier) && run_ssh(carrier))
+        if ((prepare(carrier) && run_ssh(carrier)) || wait_stopped(carrier, 0))
             break;
         if (!exposure->has_address) {
             complain("%s%scan't attach by ssh: %s", exposure->name, *exposure->name ? ": " : "",
@@ -328,32 +290,36 @@ static void make_known(struct exposure *exposure, struct carrier *carrier)
     pthread_mutex_unlock(&exposure->lock);
 }
 
+static int start(struct carrier *carrier)
+{
+    struct exposure *exposure = carrier->exposure;
+    char error[TARGET_ERROR_BYTES];
+
+    carrier->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (carrier->stop_fd < 0)
+        snprintf(error, sizeof error, "can't have an eventfd: %s", strerrordesc_np(errno));
+    else if (!ssh_folder_make(&carrier->folder, &exposure->target, error))
+        return STATUS_OK;
+    complain("%s%s%s", exposure->name, *exposure->name ? ": " : "", error);
+    return STATUS_FAILED;
+}
+
 static int run_exposure(struct exposure *exposure)
 {
-    struct carrier carrier = { .exposure = exposure, .listener = -1 };
-    int status = STATUS_FAILED;
-    int err = 0;
+    struct carrier carrier = { .exposure = exposure, .folder = { .fd = -1, .listener = -1 } };
+    int status = start(&carrier);
 
-    carrier.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (carrier.stop_fd < 0)
-        err = -errno;
-    if (!err)
-        err = make_folder(&carrier);
-    if (err) {
-        complain("can't make a folder for temporary files, in TMPDIR or /tmp: %s",
-                 strerrordesc_np(-err));
-    } else {
+    if (!status) {
         make_known(exposure, &carrier);
         status = carry(&carrier);
         make_known(exposure, NULL);
     }
-    remove_folder(&carrier);
-    if (carrier.listener >= 0)
-        close(carrier.listener);
+    ssh_folder_end(&carrier.folder);
     if (carrier.stop_fd >= 0)
         close(carrier.stop_fd);
     free(carrier.server_uri);
     free(carrier.client_uri);
+    free(carrier.key_line);
     return status;
 }
 
@@ -366,7 +332,7 @@ static void stop_exposure(struct exposure *exposure)
         struct carrier *carrier = exposure->serving;
 
         eventfd_write(carrier->stop_fd, 1);
-        remove_folder(carrier);
+        ssh_folder_remove(&carrier->folder);
     }
     pthread_mutex_unlock(&exposure->lock);
 }

@@ -39,6 +39,7 @@ tristero_tunnel_SOURCES = \
 	clients/qr.h \
 	clients/report.c clients/report.h \
 	clients/ssh_child.c clients/ssh_child.h \
+	clients/ssh_folder.c clients/ssh_folder.h \
 	clients/target.c clients/target.h \
 	clients/watch.c clients/watch.h
 directory_sources = \

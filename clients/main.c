@@ -268,6 +268,7 @@ int main(int argc, char **argv)
 
     keep_standard_streams();
     signal(SIGPIPE, SIG_IGN);           /* a failed write says so itself */
+    signal(SIGCHLD, SIG_DFL);           /* or ssh could not be waited for */
     for (size_t i = 0; i < OPTIONS; i++)
         table[i] = (struct option){ options[i].name, options[i].argument != NULL, NULL, 1 };
     while ((found = getopt_long(argc, argv, "", table, &index)) != -1) {

@@ -213,14 +213,16 @@ void report_address(struct exposure *exposure, const char *address)
 static void format_event(const struct exposure *exposure, const struct tristero_event *event,
                          char line[REPORT_EVENT_BYTES])
 {
+    const char *semicolon = *event->text ? "; " : "";
     char number[24] = "";
 
     switch (event->kind) {
     case TRISTERO_ATTACHED:
-        snprintf(line, REPORT_EVENT_BYTES, "attached again, at the same address");
+        snprintf(line, REPORT_EVENT_BYTES, "attached again, at the same address%s%s", semicolon, event->text);
         break;
     case TRISTERO_MOVED:
-        snprintf(line, REPORT_EVENT_BYTES, "attached again, at a new address: %s", exposure->url);
+        snprintf(line, REPORT_EVENT_BYTES, "attached again, at a new address: %s%s%s", exposure->url,
+                 semicolon, event->text);
         break;
     case TRISTERO_LOST:
         snprintf(line, REPORT_EVENT_BYTES, "lost the connection to the proxy: %s; next try in %.1f s",

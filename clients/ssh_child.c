@@ -4,29 +4,42 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { GOAL_BYTES = 4200 };
+enum { END_MS = 1000, GOAL_BYTES = 512 };
 
-/* In the child: nothing but what may be called after fork. Writes errno to failed. */
-static void become_ssh(char *const arguments[], int connection, int errors, int failed, pid_t parent)
+/* What may fail of it, until there is nothing but ssh. */
+static void become_ssh(char *const arguments[], int connection, int folder, int errors, pid_t parent)
 {
-    struct sigaction usual = { .sa_handler = SIG_DFL };
     sigset_t none;
-    int err;
 
     sigemptyset(&none);
-    sigaction(SIGPIPE, &usual, NULL);
-    setsid();                           /* Ctrl-C is for the parent, which ends it */
-    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == parent &&
+    close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);   /* others' may lack it */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent && fchdir(folder) == 0 &&
         dup2(connection, STDIN_FILENO) >= 0 && dup2(connection, STDOUT_FILENO) >= 0 &&
         dup2(errors, STDERR_FILENO) >= 0 && !sigprocmask(SIG_SETMASK, &none, NULL))
         execvp(arguments[0], arguments);
+}
+
+/* In the child: nothing but what may be called after fork. Writes errno to failed. */
+static void run_child(char *const arguments[], int connection, int folder, int errors, int failed,
+                      pid_t parent)
+{
+    struct sigaction usual = { .sa_handler = SIG_DFL };
+    int err;
+
+    sigaction(SIGPIPE, &usual, NULL);
+    sigaction(SIGTERM, &usual, NULL);   /* it has to heed ours, whatever the parent ignores */
+    setsid();                           /* Ctrl-C is for the parent, which ends it */
+    become_ssh(arguments, connection, folder, errors, parent);
     err = errno;
     if (write(failed, &err, sizeof err) < 0)
         _exit(126);
@@ -34,7 +47,7 @@ static void become_ssh(char *const arguments[], int connection, int errors, int 
 }
 
 /* Forks. 0 or the negative errno of what failed there. */
-static int spawn(struct ssh_child *child, char *const arguments[], int connection)
+static int spawn(struct ssh_child *child, char *const arguments[], int connection, int folder)
 {
     pid_t parent = getpid();
     int errors[2] = { -1, -1 }, failed[2] = { -1, -1 };
@@ -47,7 +60,7 @@ static int spawn(struct ssh_child *child, char *const arguments[], int connectio
     if (!err) {
         child->pid = fork();
         if (child->pid == 0)
-            become_ssh(arguments, connection, errors[1], failed[1], parent);
+            run_child(arguments, connection, folder, errors[1], failed[1], parent);
         if (child->pid < 0)
             err = errno;
     }
@@ -65,27 +78,23 @@ static int spawn(struct ssh_child *child, char *const arguments[], int connectio
     return -err;
 }
 
-int ssh_child_start(struct ssh_child *child, int connection, const char *user, const char *goal,
-                    const char *known_hosts, int timeout_s)
+int ssh_child_start(struct ssh_child *child, int connection, int folder, const char *goal)
 {
-    char forward[GOAL_BYTES], file[GOAL_BYTES], timeout[48];
+    char forward[GOAL_BYTES];
     const char *arguments[] = {
-        "ssh", "-F", "none", "-N", "-T", "-a", "-x",
+        "ssh", "-F", SSH_CHILD_CONFIG, "-N", "-T", "-a", "-x",
         "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes",
         "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3",
         "-o", "StrictHostKeyChecking=yes", "-o", "UpdateHostKeys=no", "-o", "CheckHostIP=no",
-        "-o", "GlobalKnownHostsFile=/dev/null",
+        "-o", "UserKnownHostsFile=" SSH_CHILD_KNOWN_HOSTS, "-o", "GlobalKnownHostsFile=/dev/null",
         "-o", "IdentityFile=none", "-o", "IdentityAgent=none",      /* the token is enough */
         "-o", "ProxyCommand=-",         /* it has the connection, as standard input and output */
-        "-o", file, "-o", timeout, "-R", forward,
-        "-l", user, SSH_CHILD_HOST, NULL
+        "-R", forward, SSH_CHILD_HOST, NULL
     };
 
     *child = (struct ssh_child){ 0 };
     snprintf(forward, sizeof forward, "0:%s", goal);
-    snprintf(file, sizeof file, "UserKnownHostsFile=\"%s\"", known_hosts);
-    snprintf(timeout, sizeof timeout, "ConnectTimeout=%d", timeout_s);
-    return spawn(child, (char *const *)arguments, connection);
+    return spawn(child, (char *const *)arguments, connection, folder);
 }
 
 bool ssh_child_hear(struct ssh_child *child, void (*take)(void *argument, const char *line),
@@ -110,10 +119,19 @@ bool ssh_child_hear(struct ssh_child *child, void (*take)(void *argument, const 
     return got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
-void ssh_child_end(struct ssh_child *child)
+/* One that stands still, or can't be waited for, is not asked. */
+int ssh_child_end(struct ssh_child *child)
 {
+    struct pollfd polled = { .fd = pidfd_open(child->pid, 0), .events = POLLIN };
+    int status = 0;
+
     kill(child->pid, SIGTERM);
-    while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
+    if (polled.fd < 0 || poll(&polled, 1, END_MS) <= 0)
+        kill(child->pid, SIGKILL);
+    while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
         ;
+    if (polled.fd >= 0)
+        close(polled.fd);
     close(child->errors);
+    return status;
 }

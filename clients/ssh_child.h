@@ -7,7 +7,11 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* How the proxy is called, also in the file of its key. */
+/* The files of the folder that it runs in: of configuration, with the user that it says it
+ * is, whom others don't see there as they would among its arguments; and of the proxy's key,
+ * where the proxy is called so. */
+#define SSH_CHILD_CONFIG "config"
+#define SSH_CHILD_KNOWN_HOSTS "known_hosts"
 #define SSH_CHILD_HOST "tristero-proxy"
 
 struct ssh_child {
@@ -17,18 +21,17 @@ struct ssh_child {
     size_t length;
 };
 
-/* connection leads to the proxy already, and stays the caller's: so ssh goes the way that
- * the calls go. user is who it says it is, goal what clients are connected to, as in -R 0:GOAL.
- * The user's own configuration of ssh is not read. 0 or a negative errno. */
-int ssh_child_start(struct ssh_child *child, int connection, const char *user, const char *goal,
-                    const char *known_hosts, int timeout_s);
+/* connection leads to the proxy already, so that ssh goes the way that the calls go; it and
+ * the folder stay the caller's. Clients are connected to goal, as in -R 0:GOAL. The user's
+ * own configuration of ssh is not read. 0 or a negative errno. */
+int ssh_child_start(struct ssh_child *child, int connection, int folder, const char *goal);
 
 /* After poll: gives each line that has come whole to take, in printable ASCII. False when
  * there will be no more, since it has ended. */
 bool ssh_child_hear(struct ssh_child *child, void (*take)(void *argument, const char *line),
                     void *argument);
 
-/* Ends it, if it has not ended by itself. */
-void ssh_child_end(struct ssh_child *child);
+/* Ends it, if it has not ended by itself. How it ended, as by waitpid. */
+int ssh_child_end(struct ssh_child *child);
 
 #endif

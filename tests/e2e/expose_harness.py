@@ -156,3 +156,11 @@ def fetch(address, path="/"):
         return connection.getresponse().read()
     finally:
         connection.close()
+
+
+def children_of(pid):
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as children:
+            found += map(int, children.read().split())
+    return found

@@ -2,13 +2,12 @@
 """tristero-tunnel expose where the way to the proxy leads through another proxy, which the
 environment names: nothing may go past it."""
 
-import socket
 import unittest
 
 import harness
 from detour import Detour
 from expose_harness import ExposeCase, address_of_url, fetch
-from harness import TUNNEL, run
+from harness import TUNNEL, how_it_ended, in_thread, listen, run
 from ssh_harness import SSH, SshDaemon
 
 
@@ -56,16 +55,29 @@ class ByDetour(ExposeCase):
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("Host key verification failed", done.stderr)
 
-    @unittest.skipUnless(SSH, "there is no ssh")
-    def test_a_proxy_that_says_nothing_to_ssh_is_waited_for_as_long_as_was_said(self):
-        with socket.socket() as silent:
-            silent.bind(("127.0.0.1", 0))
-            silent.listen()
+    def refusal_of_ssh_that_hears(self, said):
+        with listen() as silent:
+            def speak():
+                connection, _ = silent.accept()
+                with connection:
+                    connection.sendall(said)
+                    how_it_ended(connection)
+
             self.detour.leads_to = silent.getsockname()
+            speaking = in_thread(speak)
             done = run([TUNNEL, "--proxy", self.daemon.url, "--timeout", "2", "expose",
                         str(self.web()), "--backend", "ssh"], env=self.by_way("https_proxy", "http"))
+            speaking.result()
         self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertIn("timed out", done.stderr)
+        return done.stderr
+
+    @unittest.skipUnless(SSH, "there is no ssh")
+    def test_a_proxy_that_says_nothing_to_ssh_is_waited_for_as_long_as_was_said(self):
+        self.assertIn("timed out", self.refusal_of_ssh_that_hears(b""))
+
+    @unittest.skipUnless(SSH, "there is no ssh")
+    def test_a_proxy_that_stands_still_amid_the_login_is_waited_for_as_long_as_was_said(self):
+        self.assertIn("timed out", self.refusal_of_ssh_that_hears(b"SSH-2.0-slow\r\n"))
 
     def test_a_password_of_the_detour_is_told_to_nobody(self):
         done = run([TUNNEL, "--proxy", self.daemon.url, "expose", str(self.web())],
