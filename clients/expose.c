@@ -1,9 +1,10 @@
 /* tristero-tunnel expose: makes services of this machine reachable: finds out what is to
  * be exposed and how, has a thread serve each service, and watches them. */
 #include "clients/exposure.h"
-#include "clients/live_view.h"
+#include "clients/outlet.h"
 #include "clients/qr.h"
 #include "clients/report.h"
+#include "clients/screen.h"
 #include "clients/watch.h"
 
 #include "relay/waker.h"
@@ -122,7 +123,7 @@ static bool wants_live_view(const struct report *report, const struct exposure *
         if (!exposures[i].backend->has_one_address)
             return false;
     }
-    return report->form == REPORT_LINES && live_view_is_possible();
+    return report->form == REPORT_LINES && screen_is_possible();
 }
 
 /* --- starting and ending */
@@ -208,6 +209,7 @@ static int serve(struct report *report, struct exposure *exposures, unsigned cou
     if (!all_have_ended(exposures, started)) {
         for (unsigned i = 0; i < started; i++)
             pthread_detach(exposures[i].thread);
+        outlets_end();
         _exit(status);
     }
     for (unsigned i = 0; i < started; i++) {

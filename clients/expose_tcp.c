@@ -1,6 +1,7 @@
 /* tristero-tunnel expose --backend tcp: a tunnel for each client. A thread for each of
  * --tunnels opens one after the other, and relays each one's client to the service. */
 #include "clients/backoff.h"
+#include "clients/outlet.h"
 #include "clients/report.h"
 
 #include "relay/duplex.h"
@@ -32,8 +33,7 @@ enum outcome {
     SERVED,                             /* a client came, and all was relayed */
     CUT,                                /* a client came, and the transfer was broken off */
     NEVER_USED,                         /* the tunnel ended without a client */
-    NOT_OPENED,
-    NOT_PRINTED                         /* standard output is closed: nobody learns the address */
+    NOT_OPENED
 };
 
 /* A connection from the tunnel that is the thread's to close. */
@@ -85,6 +85,7 @@ static enum outcome tunnel_open(struct exposer *exposer, struct tunnel_end *end)
     struct exposure *exposure = exposer->exposure;
     struct tristero_error error;
 
+    outlet_wait_for_room(OUTLET_OUTPUT);    /* a tunnel is for those who read its address */
     if (call_for_tunnel(exposer, end, &error) ||
         tristero_attach(exposure->proxy, end->server_uri, &end->socket, &error)) {
         snprintf(end->why, sizeof end->why, "%s", error.text);
@@ -96,7 +97,7 @@ static enum outcome tunnel_open(struct exposer *exposer, struct tunnel_end *end)
         return NEVER_USED;
     }
     report_address(exposure, end->client_uri);
-    return exposure->report->has_failed ? NOT_PRINTED : SERVED;
+    return SERVED;
 }
 
 /* Waits for the client's first bytes, or its end of stream. */
@@ -208,7 +209,7 @@ static void *exposer_thread(void *argument)
 
         exposer->status = outcome == SERVED ? STATUS_OK : STATUS_FAILED;
         goes_on = !exposer->exposure->once;
-        if (outcome == NOT_PRINTED || (outcome == NOT_OPENED && is_first)) {
+        if (outcome == NOT_OPENED && is_first) {
             give_up(exposer, &end);
             goes_on = false;
         } else if (goes_on) {

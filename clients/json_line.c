@@ -2,18 +2,18 @@
 
 #include "clients/command.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
-int json_line_print(json_t *object)
+int json_line_print(json_t *object, enum outlet_rank rank)
 {
     char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-    int status = STATUS_FAILED;
+    int err = text ? outlet_print(OUTLET_OUTPUT, rank, "%s\n", text) : -ENOMEM;
 
-    if (text)
-        status = print_line("%s", text);
-    else
-        complain("can't make the JSON: out of memory");
+    if (err)
+        complain("can't write JSON to standard output: %s", strerrordesc_np(-err));
     free(text);
     json_decref(object);
-    return status;
+    return err ? STATUS_FAILED : STATUS_OK;
 }

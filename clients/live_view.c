@@ -1,19 +1,15 @@
 #include "clients/live_view.h"
 
 #include "clients/qr.h"
+#include "clients/screen.h"
 #include "relay/waker.h"
 
 #include <curses.h>
-#include <langinfo.h>
-#include <locale.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { SAMPLE_MS = 1000, QR_COLOURS = 1, LEFT_COLUMNS_MIN = 44, HISTORY_ROWS_MIN = 4 };
 
@@ -25,7 +21,7 @@ struct sample {
 };
 
 struct live_view {
-    SCREEN *screen;
+    struct screen *screen;
     struct report *report;
     struct exposure *exposures;
     unsigned count;
@@ -36,16 +32,6 @@ struct live_view {
     int row;                            /* while it is drawn: the next one */
     bool qr_is_beside;
 };
-
-bool live_view_is_possible(void)
-{
-    const char *terminal = getenv("TERM");
-    const char *no_colour = getenv("NO_COLOR");
-
-    return isatty(STDOUT_FILENO) && isatty(STDERR_FILENO) && terminal && *terminal &&
-           strcmp(terminal, "dumb") != 0 && !(no_colour && *no_colour) &&
-           tcgetpgrp(STDOUT_FILENO) == getpgrp();
-}
 
 /* --- pieces of text */
 
@@ -208,6 +194,8 @@ void live_view_draw(struct live_view *view)
 {
     int below;
 
+    if (!screen_is_free())
+        return;
     pthread_mutex_lock(&view->report->lock);
     make_qr(view);
     erase();
@@ -233,17 +221,10 @@ void live_view_draw(struct live_view *view)
     }
     draw_history(view);
     pthread_mutex_unlock(&view->report->lock);
-    refresh();
+    screen_show(view->screen);
 }
 
-/* --- the terminal */
-
-/* Half blocks need UTF-8, whatever the environment says of the language. */
-static void set_locale(void)
-{
-    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
-        setlocale(LC_CTYPE, "C.UTF-8");
-}
+/* --- its life */
 
 struct live_view *live_view_open(struct report *report, struct exposure *exposures,
                                  unsigned count)
@@ -254,18 +235,13 @@ struct live_view *live_view_open(struct report *report, struct exposure *exposur
         view->samples = calloc(count, sizeof *view->samples);
     if (!view || !view->samples)
         goto fail;
-    set_locale();
-    view->screen = newterm(NULL, stdout, stdin);
+    view->screen = screen_open();
     if (!view->screen)
         goto fail;
     view->report = report;
     view->exposures = exposures;
     view->count = count;
     view->began_ms = clock_ms();
-    cbreak();
-    noecho();
-    nodelay(stdscr, TRUE);
-    curs_set(0);
     if (has_colors()) {
         start_color();
         init_pair(QR_COLOURS, COLOR_WHITE, COLOR_BLACK);
@@ -284,8 +260,7 @@ void live_view_close(struct live_view *view)
 {
     if (!view)
         return;
-    endwin();
-    delscreen(view->screen);
+    screen_close(view->screen);
     report_leave_screen(view->report, view->exposures, view->count);
     qr_free(view->qr);
     free(view->samples);
@@ -294,29 +269,12 @@ void live_view_close(struct live_view *view)
 
 void live_view_fit(struct live_view *view)
 {
-    struct winsize size;
-
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row && size.ws_col)
-        resizeterm(size.ws_row, size.ws_col);
-    clearok(curscr, TRUE);
+    screen_fit();
     live_view_draw(view);
 }
 
 void live_view_stop(struct live_view *view)
 {
-    endwin();
-    kill(getpid(), SIGSTOP);
-    live_view_fit(view);
-}
-
-bool live_view_is_quit(struct live_view *view)
-{
-    int key;
-
-    (void)view;
-    while ((key = getch()) != ERR) {
-        if (key == 'q')
-            return true;
-    }
-    return false;
+    screen_stop(view->screen);
+    live_view_draw(view);
 }

@@ -35,9 +35,11 @@ tristero_tunnel_SOURCES = \
 	clients/live_view.c clients/live_view.h \
 	clients/main.c \
 	clients/open.c \
+	clients/outlet.c clients/outlet.h \
 	clients/probe.c \
 	clients/qr.h \
 	clients/report.c clients/report.h \
+	clients/screen.c clients/screen.h \
 	clients/ssh_child.c clients/ssh_child.h \
 	clients/ssh_folder.c clients/ssh_folder.h \
 	clients/target.c clients/target.h \

@@ -2,6 +2,7 @@
 #include <config.h>
 
 #include "clients/command.h"
+#include "clients/outlet.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,14 +57,16 @@ static const struct option_help {
 
 enum { OPTIONS = sizeof options / sizeof options[0] };
 
-static void say(FILE *stream, const char *before, const char *format, va_list arguments)
+static int say(enum outlet outlet, const char *before, const char *format, va_list arguments)
 {
-    flockfile(stream);
-    fputs(before, stream);
-    vfprintf(stream, format, arguments);
-    fputc('\n', stream);
-    fflush(stream);
-    funlockfile(stream);
+    char *text;
+    int err;
+
+    if (vasprintf(&text, format, arguments) < 0)
+        return -ENOMEM;
+    err = outlet_print(outlet, OUTLET_DEAR, "%s%s\n", before, text);
+    free(text);
+    return err;
 }
 
 void complain(const char *format, ...)
@@ -71,45 +74,53 @@ void complain(const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    say(stderr, "tristero-tunnel: ", format, arguments);
+    say(OUTLET_ERRORS, "tristero-tunnel: ", format, arguments);
     va_end(arguments);
 }
 
 int print_line(const char *format, ...)
 {
     va_list arguments;
+    int err;
 
     va_start(arguments, format);
-    say(stdout, "", format, arguments);
+    err = say(OUTLET_OUTPUT, "", format, arguments);
     va_end(arguments);
-    if (!ferror(stdout))
+    if (!err)
         return STATUS_OK;
-    complain("can't write to standard output: %s", strerror(errno));
+    complain("can't write to standard output: %s", strerrordesc_np(-err));
     return STATUS_FAILED;
+}
+
+static int print_option(const struct option_help *option)
+{
+    char left[32], where[64] = "";
+    size_t used = 0;
+
+    snprintf(left, sizeof left, "--%s%s%s", option->name, option->argument ? " " : "",
+             option->argument ? option->argument : "");
+    for (size_t i = 0; option->goes_with != ANY && i < SUBCOMMANDS; i++) {
+        if (option->goes_with & subcommands[i].mask)
+            used += (size_t)snprintf(where + used, sizeof where - used, " [%s]", subcommands[i].name);
+    }
+    return print_line("  %-20s %s%s", left, option->meaning, where);
 }
 
 static int print_help(void)
 {
-    puts("Usage: tristero-tunnel SUBCOMMAND [OPTION]...\n"
-         "Asks a Tristero proxy for tunnels.\n"
-         "\n"
-         "  open                 opens a tunnel, prints where its server and its clients connect\n"
-         "  address URI          prints where the clients of the tunnel at URI connect\n"
-         "  expose [HOST:]PORT   makes a service reachable: a port, unix:PATH, or --dir PATH\n"
-         "  hostkey              prints the proxy's ssh key, for ~/.ssh/known_hosts\n");
-    for (size_t i = 0; i < OPTIONS; i++) {
-        char left[32];
+    int status = print_line(
+        "Usage: tristero-tunnel SUBCOMMAND [OPTION]...\n"
+        "Asks a Tristero proxy for tunnels.\n"
+        "\n"
+        "  open                 opens a tunnel, prints where its server and its clients connect\n"
+        "  address URI          prints where the clients of the tunnel at URI connect\n"
+        "  expose [HOST:]PORT   makes a service reachable: a port, unix:PATH, or --dir PATH\n"
+        "  hostkey              prints the proxy's ssh key, for ~/.ssh/known_hosts\n");
 
-        snprintf(left, sizeof left, "--%s%s%s", options[i].name, options[i].argument ? " " : "",
-                 options[i].argument ? options[i].argument : "");
-        printf("  %-20s %s", left, options[i].meaning);
-        for (size_t j = 0; options[i].goes_with != ANY && j < SUBCOMMANDS; j++) {
-            if (options[i].goes_with & subcommands[j].mask)
-                printf(" [%s]", subcommands[j].name);
-        }
-        putchar('\n');
-    }
-    return print_line("\nExample: tristero-tunnel expose 8080 --proxy http://127.0.0.1:8000/RPC2");
+    for (size_t i = 0; i < OPTIONS && !status; i++)
+        status = print_option(&options[i]);
+    return status ? status : print_line("\nExample: tristero-tunnel expose 8080 "
+                                        "--proxy http://127.0.0.1:8000/RPC2");
 }
 
 static int usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -119,7 +130,7 @@ static int usage(const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    say(stderr, "tristero-tunnel: ", format, arguments);
+    say(OUTLET_ERRORS, "tristero-tunnel: ", format, arguments);
     va_end(arguments);
     fputs("Try \"tristero-tunnel --help\".\n", stderr);
     return STATUS_USAGE;

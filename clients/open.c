@@ -6,7 +6,8 @@
 
 static int print_json(const char *server_uri, const char *client_uri)
 {
-    return json_line_print(json_pack("{s:s,s:s}", "server", server_uri, "client", client_uri));
+    return json_line_print(json_pack("{s:s,s:s}", "server", server_uri, "client", client_uri),
+                           OUTLET_DEAR);
 }
 
 static int print_plain(const char *server_uri, const char *client_uri)

@@ -1,6 +1,7 @@
 #include "clients/report.h"
 
 #include "clients/json_line.h"
+#include "clients/outlet.h"
 #include "clients/qr.h"
 #include "relay/log.h"
 
@@ -12,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { TIME_BYTES = 32 };
+
 static const char *const kinds[] = {
     [TRISTERO_ATTACHED] = "attached",
     [TRISTERO_MOVED] = "moved",
@@ -22,18 +25,59 @@ static const char *const kinds[] = {
     [TRISTERO_CLIENT_LEFT] = "client-left",
 };
 
+static const char *format_time(char text[TIME_BYTES])
+{
+    time_t now = time(NULL);
+    struct tm utc;
+
+    if (!gmtime_r(&now, &utc) || !strftime(text, TIME_BYTES, "%Y-%m-%dT%H:%M:%SZ", &utc))
+        text[0] = '\0';
+    return text;
+}
+
+/* Standard output has addresses and nothing else, but as JSON. */
+static size_t tell_left_out(void *context, enum outlet outlet, unsigned long count,
+                            char line[OUTLET_LINE_BYTES])
+{
+    struct report *report = context;
+    char time_text[TIME_BYTES];
+
+    if (outlet == OUTLET_ERRORS)
+        return (size_t)snprintf(line, OUTLET_LINE_BYTES, "tristero-tunnel: %lu lines were left out "
+                                "here, since nobody read them\n", count);
+    if (report->form == REPORT_JSON)
+        return (size_t)snprintf(line, OUTLET_LINE_BYTES, "{\"event\":\"left-out\",\"time\":\"%s\","
+                                "\"lines\":%lu}\n", format_time(time_text), count);
+    complain("%lu lines of standard output were left out, since nobody read them", count);
+    return 0;
+}
+
+/* Nobody learns the address from an output that is closed. */
+static void take_failure(void *context, int err)
+{
+    complain("can't write to standard output: %s", strerrordesc_np(err));
+    report_fail(context);
+}
+
 int report_init(struct report *report, enum report_form form)
 {
+    const struct outlet_keeper keeper = { tell_left_out, take_failure, report };
+    int err;
+
     *report = (struct report){ .form = form };
     report->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (report->wake_fd < 0)
         return -errno;
     pthread_mutex_init(&report->lock, NULL);
-    return 0;
+    err = outlets_start(&keeper);
+    if (err)
+        report_end(report);
+    return err;
 }
 
 void report_end(struct report *report)
 {
+    outlets_end();
     close(report->wake_fd);
     pthread_mutex_destroy(&report->lock);
 }
@@ -49,13 +93,6 @@ void report_fail(struct report *report)
     report_wake(report);
 }
 
-/* Nobody learns the address from an output that is closed. */
-static void printed(struct report *report, int status)
-{
-    if (status != STATUS_OK)
-        report_fail(report);
-}
-
 /* With the report's lock held. */
 static void tell(struct exposure *exposure, const char *text)
 {
@@ -67,7 +104,7 @@ static void tell(struct exposure *exposure, const char *text)
     if (report->form == REPORT_QUIET)
         return;
     if (!report->is_on_screen) {
-        complain("%s%s%s", name, colon, text);
+        outlet_print(OUTLET_ERRORS, OUTLET_USUAL, "tristero-tunnel: %s%s%s\n", name, colon, text);
         return;
     }
     report->history[at].time = time(NULL);
@@ -80,14 +117,10 @@ static void tell(struct exposure *exposure, const char *text)
 static json_t *json_event(const struct exposure *exposure, const char *kind)
 {
     json_t *object = json_object();
-    char text[32] = "";
-    time_t now = time(NULL);
-    struct tm utc;
+    char text[TIME_BYTES];
 
-    if (gmtime_r(&now, &utc))
-        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
     json_object_set_new(object, "event", json_string(kind));
-    json_object_set_new(object, "time", json_string(text));
+    json_object_set_new(object, "time", json_string(format_time(text)));
     if (*exposure->name)
         json_object_set_new(object, "name", json_string(exposure->name));
     return object;
@@ -103,7 +136,7 @@ static json_t *json_text(const char *text)
         : json_string(text_printable(text, strlen(text), printable, sizeof printable));
 }
 
-static int print_json_address(const struct exposure *exposure)
+static void print_json_address(const struct exposure *exposure)
 {
     json_t *object = json_event(exposure, "address");
 
@@ -111,10 +144,10 @@ static int print_json_address(const struct exposure *exposure)
     json_object_set_new(object, "address", json_string(exposure->address));
     json_object_set_new(object, "service", json_text(exposure->target.text));
     json_object_set_new(object, "backend", json_string(exposure->backend->name));
-    return json_line_print(object);
+    json_line_print(object, OUTLET_DEAR);
 }
 
-static int print_json_event(const struct exposure *exposure, const struct tristero_event *event)
+static void print_json_event(const struct exposure *exposure, const struct tristero_event *event)
 {
     json_t *object = json_event(exposure, kinds[event->kind]);
 
@@ -130,7 +163,7 @@ static int print_json_event(const struct exposure *exposure, const struct triste
         json_object_set_new(object, "bytes_to_client",
                             json_integer((json_int_t)event->bytes_to_client));
     }
-    return json_line_print(object);
+    json_line_print(object, OUTLET_USUAL);
 }
 
 void report_statistics(struct exposure *exposure, const struct tristero_statistics *statistics)
@@ -152,44 +185,39 @@ void report_statistics(struct exposure *exposure, const struct tristero_statisti
 
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
         json_object_set_new(object, values[i].name, json_integer((json_int_t)values[i].value));
-    printed(exposure->report, json_line_print(object));
+    json_line_print(object, OUTLET_USUAL);
 }
 
 /* --- as lines */
 
-static int print_qr(const char *url)
+static void print_qr(const char *url)
 {
     struct qr *qr = qr_make(url);
     bool has_colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
-    int status = STATUS_OK;
 
     if (!qr) {
         complain("can't make the QR code of %s: out of memory", url);
-        return STATUS_OK;
+        return;
     }
-    for (int i = 0; i < qr->height && !status; i++)
-        status = print_line("%s%s%s", has_colour ? "\033[97;40m" : "", qr->rows[i],
-                            has_colour ? "\033[0m" : "");
+    for (int i = 0; i < qr->height; i++)
+        print_line("%s%s%s", has_colour ? "\033[97;40m" : "", qr->rows[i], has_colour ? "\033[0m" : "");
     qr_free(qr);
-    return status;
 }
 
 /* With the report's lock held. */
 static void print_address(struct exposure *exposure)
 {
     struct report *report = exposure->report;
-    int status;
 
     snprintf(exposure->printed_url, sizeof exposure->printed_url, "%s", exposure->url);
     if (report->form == REPORT_JSON)
-        status = print_json_address(exposure);
+        print_json_address(exposure);
     else if (report->names_services)
-        status = print_line("%s %s", exposure->name, exposure->url);
+        print_line("%s %s", exposure->name, exposure->url);
     else
-        status = print_line("%s", exposure->url);
-    if (!status && report->with_qr)
-        status = print_qr(exposure->url);
-    printed(report, status);
+        print_line("%s", exposure->url);
+    if (report->with_qr)
+        print_qr(exposure->url);
 }
 
 void report_address(struct exposure *exposure, const char *address)
@@ -257,7 +285,7 @@ void report_event(struct exposure *exposure, const struct tristero_event *event)
         report_address(exposure, event->address);
     pthread_mutex_lock(&report->lock);
     if (report->form == REPORT_JSON) {
-        printed(report, print_json_event(exposure, event));
+        print_json_event(exposure, event);
     } else {
         format_event(exposure, event, line);
         tell(exposure, line);

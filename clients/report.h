@@ -30,7 +30,8 @@ struct report {
     } history[REPORT_HISTORY];
 };
 
-/* 0 or a negative errno. */
+/* From here on, what is printed goes by way of clients/outlet.h, until the end, which it is
+ * given a second for. 0 or a negative errno. */
 int report_init(struct report *report, enum report_form form);
 void report_end(struct report *report);
 

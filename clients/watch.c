@@ -1,6 +1,7 @@
 #include "clients/watch.h"
 
 #include "clients/live_view.h"
+#include "clients/screen.h"
 #include "relay/waker.h"
 
 #include <errno.h>
@@ -163,7 +164,7 @@ int watch(struct report *report, struct exposure *exposures, unsigned count, int
         if (polled[0].revents)
             take_signals(&watcher);
         if (polled[2].revents & POLLIN) {
-            if (live_view_is_quit(watcher.view))
+            if (screen_was_pressed('q'))
                 break;
         } else if (polled[2].revents) {
             has_keys = false;           /* the terminal is gone; SIGHUP says so */

@@ -61,6 +61,7 @@ ssh_tests = \
 	tests/e2e/test_expose_postgres.py \
 	tests/e2e/test_expose_ssh.py \
 	tests/e2e/test_expose_ssh_again.py \
+	tests/e2e/test_expose_unread.py \
 	tests/e2e/test_expose_view.py \
 	tests/e2e/test_expose_webmux.py
 ssh_fault_tests = \
