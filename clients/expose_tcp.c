@@ -41,7 +41,7 @@ struct tunnel_end {
     char *server_uri;
     char *client_uri;
     int socket;
-    unsigned long client;               /* its number, once there is one */
+    unsigned long client;               /* its number, once it is known that there is one */
     char why[512];                      /* it was not opened, or not used */
 };
 
@@ -109,7 +109,7 @@ static bool wait_for_client(int tunnel)
     return waker_poll(NULL, &polled, 1, INT64_MAX) > 0 && recv(tunnel, &byte, 1, MSG_PEEK) >= 0;
 }
 
-static int service_connect(struct exposer *exposer, struct tunnel_end *end)
+static int service_connect(struct exposer *exposer)
 {
     const struct target *target = &exposer->exposure->target;
     int socket = target_connect_in_time(target, CONNECT_TIMEOUT_MS, NULL);
@@ -121,48 +121,74 @@ static int service_connect(struct exposer *exposer, struct tunnel_end *end)
         return socket;
     if (socket >= 0)
         socket_reset(socket);
-    tell(exposer, end, TRISTERO_CLIENT_REFUSED, strerrordesc_np(-err), NULL);
     return err;
 }
 
-/* Relays an attached tunnel to the service. Closes the tunnel. The client is
- * there already, unless the service is one that speaks first. */
+static enum outcome note_unused(struct tunnel_end *end)
+{
+    snprintf(end->why, sizeof end->why, "%s ended before a client came", end->client_uri);
+    return NEVER_USED;
+}
+
+static enum outcome note_unreachable(struct exposer *exposer, struct tunnel_end *end, int err)
+{
+    if (end->client) {
+        tell(exposer, end, TRISTERO_CLIENT_REFUSED, strerrordesc_np(-err), NULL);
+        return CUT;
+    }
+    snprintf(end->why, sizeof end->why, "can't reach the service at %.200s: %s",
+             exposer->exposure->target.text, strerrordesc_np(-err));
+    return NEVER_USED;
+}
+
+/* Closes both as the relaying has ended. Of a service that speaks first, this is what
+ * tells whether there was a client: the proxy resets a tunnel that ends without. */
+static enum outcome end_relaying(struct exposer *exposer, struct tunnel_end *end, int service,
+                                 const struct duplex_result *result)
+{
+    bool has_finished = result->end == DUPLEX_FINISHED;
+    void (*close_socket)(int) = has_finished ? socket_close : socket_reset;
+
+    close_socket(end->socket);
+    end->socket = -1;
+    close_socket(service);
+    if (!end->client && (has_finished || result->bytes_from_a)) {
+        end->client = ++*exposer->clients;
+        tell(exposer, end, TRISTERO_CLIENT_CAME, "", NULL);
+    }
+    if (!end->client)
+        return note_unused(end);
+    tell(exposer, end, TRISTERO_CLIENT_LEFT, duplex_end_text(result->end), result);
+    return has_finished ? SERVED : CUT;
+}
+
+/* Relays an attached tunnel to the service. The client is there already, unless the service
+ * is one that speaks first. */
 static enum outcome serve_client(struct exposer *exposer, struct tunnel_end *end)
 {
     struct duplex_limits limits = { .linger_ms = LINGER_MS, .until_ms = INT64_MAX };
-    bool has_client = !exposer->exposure->server_first;
-    void (*close_socket)(int) = socket_reset;
-    int socket = service_connect(exposer, end);
+    int service = service_connect(exposer);
     struct duplex_result result;
 
-    if (socket < 0)
-        return has_client ? CUT : NEVER_USED;
-    result = duplex_run(end->socket, socket, &limits, NULL);
-    if (result.end == DUPLEX_FINISHED)
-        close_socket = socket_close;
-    close_socket(end->socket);
-    end->socket = -1;
-    close_socket(socket);
-    tell(exposer, end, TRISTERO_CLIENT_LEFT, duplex_end_text(result.end), &result);
-    if (result.end == DUPLEX_FINISHED)
-        return SERVED;
-    return has_client || result.bytes_from_a ? CUT : NEVER_USED;
+    if (service < 0)
+        return note_unreachable(exposer, end, service);
+    if (end->client)
+        tell(exposer, end, TRISTERO_CLIENT_CAME, "", NULL);
+    result = duplex_run(end->socket, service, &limits, NULL);
+    return end_relaying(exposer, end, service, &result);
 }
 
 /* The life of one tunnel. */
 static enum outcome expose_one(struct exposer *exposer, struct tunnel_end *end)
 {
     enum outcome outcome = tunnel_open(exposer, end);
-    bool has_client = !exposer->exposure->server_first;
 
-    if (outcome == SERVED && has_client && !wait_for_client(end->socket)) {
-        snprintf(end->why, sizeof end->why, "%s ended before a client came", end->client_uri);
-        outcome = NEVER_USED;
+    if (outcome == SERVED && !exposer->exposure->server_first) {
+        if (wait_for_client(end->socket))
+            end->client = ++*exposer->clients;
+        else
+            outcome = note_unused(end);
     }
-    if (outcome == SERVED)
-        end->client = ++*exposer->clients;
-    if (outcome == SERVED && has_client)
-        tell(exposer, end, TRISTERO_CLIENT_CAME, "", NULL);
     if (outcome == SERVED)
         outcome = serve_client(exposer, end);
     socket_reset(end->socket);

@@ -266,7 +266,7 @@ static void format_event(const struct exposure *exposure, const struct tristero_
     case TRISTERO_CLIENT_REFUSED:       /* ssh does not number them */
         if (event->client)
             snprintf(number, sizeof number, " %lu", event->client);
-        snprintf(line, REPORT_EVENT_BYTES, "client%s was reset: can't reach the service at %.200s: %s",
+        snprintf(line, REPORT_EVENT_BYTES, "client%s was not served: can't reach the service at %.200s: %s",
                  number, exposure->target.text, event->text);
         break;
     case TRISTERO_CLIENT_LEFT:

@@ -62,61 +62,49 @@ static int set_up_socket(int socket)
     return domain == AF_UNIX ? 0 : socket_prepare_to_relay(socket, SOCKET_KEEPALIVE_MS);
 }
 
-static int connect_service(struct tristero_server *server)
+static int on_connect(struct mux *mux, struct mux_stream *stream)
 {
+    struct tristero_server *server = (struct tristero_server *)mux;
     int socket = server->service.connect(server->service.context);
     int err = socket < 0 ? socket : set_up_socket(socket);
 
+    (void)stream;
     if (err && socket >= 0)
         close(socket);
     return err ? err : socket;
 }
 
-static void count_refusal(struct tristero_server *server)
-{
-    pthread_mutex_lock(&server->lock);
-    server->statistics.refused++;
-    pthread_mutex_unlock(&server->lock);
-}
-
-static void tell_refused(struct tristero_server *server, unsigned long client, const char *why)
-{
-    struct tristero_event event = { .kind = TRISTERO_CLIENT_REFUSED, .text = why,
-                                    .client = client };
-
-    count_refusal(server);
-    tell(server, &event);
-}
-
-static int on_connect(struct mux *mux, struct mux_stream *stream)
+static void on_connected(struct mux *mux, const struct mux_stream *stream)
 {
     struct tristero_server *server = (struct tristero_server *)mux;
     struct tristero_event event = { .kind = TRISTERO_CLIENT_CAME, .text = "",
                                     .client = stream->number };
-    int socket = connect_service(server);
 
-    if (socket < 0)
-        tell_refused(server, stream->number, strerrordesc_np(-socket));
-    else
-        tell(server, &event);
-    return socket;
+    pthread_mutex_lock(&server->lock);
+    server->statistics.clients++;
+    server->statistics.clients_in_all++;
+    pthread_mutex_unlock(&server->lock);
+    tell(server, &event);
 }
 
 static void on_stream_ended(struct mux *mux, const struct mux_stream *stream, const char *why)
 {
     struct tristero_server *server = (struct tristero_server *)mux;
     struct tristero_event event = {
-        .kind = TRISTERO_CLIENT_LEFT,
+        .kind = stream->was_connected ? TRISTERO_CLIENT_LEFT : TRISTERO_CLIENT_REFUSED,
         .text = why,
         .client = stream->number,
         .bytes_from_client = stream->bytes_to_socket,
         .bytes_to_client = stream->bytes_from_socket,
     };
 
-    if (stream->is_connecting)
-        tell_refused(server, stream->number, why);
+    pthread_mutex_lock(&server->lock);
+    if (stream->was_connected)
+        server->statistics.clients--;
     else
-        tell(server, &event);
+        server->statistics.refused++;
+    pthread_mutex_unlock(&server->lock);
+    tell(server, &event);
 }
 
 static void on_carrier_ended(struct mux *mux, const struct mux_carrier *carrier, const char *why)
@@ -138,6 +126,7 @@ static void on_carrier_ended(struct mux *mux, const struct mux_carrier *carrier,
 
 static const struct mux_handler handler = {
     .connect = on_connect,
+    .connected = on_connected,
     .stream_ended = on_stream_ended,
     .carrier_ended = on_carrier_ended,
 };
@@ -167,9 +156,7 @@ static void look(struct tristero_server *server)
     unsigned rtt = rtt_us(mux);
 
     pthread_mutex_lock(&server->lock);
-    server->statistics.clients = (unsigned)mux->streams_count;
     server->statistics.connections = (unsigned)mux->carriers_count;
-    server->statistics.clients_in_all = mux->streams_in_all;
     server->statistics.bytes_from_clients = mux->bytes_to_sockets;
     server->statistics.bytes_to_clients = mux->bytes_from_sockets;
     server->statistics.rtt_us = rtt;

@@ -116,8 +116,12 @@ enum tristero_event_kind {
     TRISTERO_MOVED,             /* the same, but at a new address, since the old one is gone */
     TRISTERO_LOST,              /* a connection to the proxy, why in text; attached again after wait_ms */
     TRISTERO_RETRYING,          /* attaching failed, why in text; tried again after wait_ms */
-    TRISTERO_CLIENT_CAME,
-    TRISTERO_CLIENT_REFUSED,    /* by the service, why in text: the client gets a reset */
+
+    /* Of each client that number, either REFUSED alone; or CAME, and later LEFT, which
+     * tristero_server_free tells of those who are there still. */
+    TRISTERO_CLIENT_CAME,       /* and is connected to the service */
+    TRISTERO_CLIENT_REFUSED,    /* was not, why in text: the service could not be reached, or the
+                                 * client, its connection or the server went before it was */
     TRISTERO_CLIENT_LEFT        /* why in text, and how many bytes it had */
 };
 
@@ -166,9 +170,9 @@ void tristero_server_stop(struct tristero_server *server);
 void tristero_server_free(struct tristero_server *server);
 
 struct tristero_statistics {
-    unsigned clients;           /* connected now */
+    unsigned clients;           /* that came and have not left */
     unsigned connections;       /* to the proxy, now */
-    unsigned long long clients_in_all, refused;
+    unsigned long long clients_in_all, refused;     /* that came, and that were refused */
     unsigned long long bytes_from_clients, bytes_to_clients;
     unsigned long long times_lost;      /* connections to the proxy */
     unsigned rtt_us;            /* round trip to the proxy, as the kernel sees it; 0: unknown */

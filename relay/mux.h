@@ -37,7 +37,11 @@ struct mux_handler {
      * be, the mux's from then on; or a negative errno. NULL: they are opened here. */
     int (*connect)(struct mux *mux, struct mux_stream *stream);
 
-    /* A stream has ended, why; its socket is closed already. */
+    /* The socket for it is connected, or was when it broke off. Not of those opened here. */
+    void (*connected)(struct mux *mux, const struct mux_stream *stream);
+
+    /* A stream has ended, why; its socket is closed already. Also if it never had one, or
+     * if that was never connected. */
     void (*stream_ended)(struct mux *mux, const struct mux_stream *stream, const char *why);
 
     /* A carrier is over, why; its streams have ended. */
@@ -136,6 +140,7 @@ struct mux_stream {
     uint8_t session;                    /* another's, once it is over and was opened again */
     int socket;                         /* -1: over */
     bool is_connecting;
+    bool was_connected;                 /* and the handler was told */
     bool can_read, can_write;           /* as far as is known */
     bool hung_up, broke;                /* epoll has said so of the socket */
     bool was_urgent;                    /* the same: reading stops short at such bytes */

@@ -116,7 +116,8 @@ static void handle(struct mux_carrier *carrier, const struct webmux_event *event
     else if (event->kind == WEBMUX_ENDED)
         mux_stream_take_end(stream);
     else if (event->kind == WEBMUX_RESET)
-        mux_stream_break(stream, "reset by the other end");
+        mux_stream_break(stream, stream->is_connecting ? "the client left before it was connected"
+                                                       : "reset by the other end");
 }
 
 static void take_frames(struct mux_carrier *carrier, const uint8_t *bytes, size_t count)

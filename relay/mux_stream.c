@@ -229,6 +229,8 @@ static void finish_connecting(struct mux_stream *stream)
     stream->broke = err != 0;
     if (webmux_of(stream)->opens)
         return;
+    stream->was_connected = true;
+    mux_of(stream)->handler->connected(mux_of(stream), stream);
     mux_stream_confirmed(stream);
     webmux_confirm(webmux_of(stream), stream->session);
 }
@@ -409,6 +411,8 @@ void mux_stream_opened(struct mux_carrier *carrier, uint8_t session)
 
     if (err) {
         webmux_reset(&carrier->webmux, session);
+        if (stream)
+            mux->handler->stream_ended(mux, stream, strerrordesc_np(-err));
         free(stream);
         return;
     }

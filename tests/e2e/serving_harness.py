@@ -24,6 +24,12 @@ BAD_PROXIES = ("https://joe:secret@127.0.0.1:1", "gopher://joe:secret@127.0.0.1:
                "http://joe:sec@secret@127.0.0.1:1", "socks5h://joe:secret@127.0.0.1:1")
 
 
+def is_connecting_to(port):
+    """Whether anybody of this machine tries to, without an answer so far."""
+    with open("/proc/net/tcp", encoding="ascii") as connections:
+        return any(f":{port:04X} 02 " in line for line in connections)
+
+
 class Server(harness.Program):
     """The program, once it serves: events are its lines."""
 
@@ -99,6 +105,21 @@ class ServingCase(Case):
 
         self.accept_all(listener, lambda connection: in_thread(serve, connection))
         return listener.getsockname()[1]
+
+    def hanging_service(self):
+        """A port of this machine where whoever connects waits: its queue is full."""
+        listener = listen(backlog=0)
+        self.addCleanup(listener.close)
+        address = listener.getsockname()
+        while True:
+            filling = socket.socket()
+            filling.settimeout(0.3)
+            try:
+                filling.connect(address)
+            except TimeoutError:
+                filling.close()
+                return address[1]
+            self.addCleanup(filling.close)
 
     def accept_all(self, listener, take):
         """Beside the test, until the listener is closed."""

@@ -103,6 +103,42 @@ class Telling(ExposeCase):
         self.assertEqual((left["client"], left["bytes_from_client"], left["bytes_to_client"]), (1, 4, 4))
         self.assertEqual(program.errors(), "")
 
+    def test_a_tunnel_of_a_service_that_speaks_first_has_a_client_once_there_was_one(self):
+        service = harness.listen()
+        self.addCleanup(service.close)
+        program = self.expose(service.getsockname()[1], "--backend", "tcp", "--server-first", "--json")
+        url = json.loads(program.line())["url"]
+        with service.accept()[0] as connection:
+            harness.reset(connection)           # before anybody came
+        while (event := json.loads(program.line()))["event"] != "address":
+            self.assertNotIn("client", event)
+        self.assertNotEqual(event["url"], url)
+        with connect(address_of_url(event["url"])[1]) as client, service.accept()[0] as connection:
+            connection.sendall(b"220 hello\r\n")
+            self.assertEqual(receive_exactly(client, 11), b"220 hello\r\n")
+            client.shutdown(socket.SHUT_WR)
+            connection.close()
+            self.assert_proper_end(client)
+        came, left = (json.loads(program.line()) for _ in range(2))
+        self.assertEqual((came["event"], came["client"]), ("client-came", 1))
+        self.assertEqual((left["event"], left["client"], left["bytes_to_client"]), ("client-left", 1, 11))
+
+    def test_a_service_that_speaks_first_and_is_down_has_no_client(self):
+        port = self.closed_port()
+        program = self.expose(port, "--backend", "tcp", "--server-first", "--json")
+        event = self.event(program, "retrying")
+        self.assertIn(f"can't reach the service at 127.0.0.1:{port}: Connection refused", event["text"])
+        program.signal(signal.SIGTERM)
+        program.wait(10)
+        self.assertNotIn("client", program.rest_of_output())
+
+    def test_a_client_of_tcp_that_is_refused_has_not_come(self):
+        program = self.expose(self.closed_port(), "--backend", "tcp", "--json")
+        for number in (1, 2):
+            harness.visit_until_reset(address_of_url(self.event(program, "address")["url"])[1], b"?")
+            event = json.loads(program.line())
+            self.assertEqual((event["event"], event["client"]), ("client-refused", number))
+
     def test_quiet_prints_the_address_alone(self):
         program = self.expose(self.closed_port(), "--backend", "tcp", "--quiet")
         for _ in range(2):

@@ -41,7 +41,7 @@ class Configured(ExposeCase):
         program = self.expose("--config", path)
         urls = dict(program.line().split(" ") for _ in range(2))
         harness.visit_until_reset(address_of_url(urls["a"])[1], b"?")
-        wait_until(lambda: "a: client 1 was reset" in program.errors(), "it is told by name")
+        wait_until(lambda: "a: client 1 was not served" in program.errors(), "it is told by name")
         program = self.expose("--config", path, "--json")
         self.assertEqual({json.loads(program.line())["name"] for _ in range(2)}, {"a", "b"})
 

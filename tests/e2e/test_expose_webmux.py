@@ -56,7 +56,7 @@ class Serving(ExposeCase):
         _, address = address_of_url(program.line())
         for number in (1, 2):
             self.assertEqual(visit_until_reset(address), b"")
-            wait_until(lambda: f"client {number} was reset: can't reach the service at 127.0.0.1:{port}: "
+            wait_until(lambda: f"client {number} was not served: can't reach the service at 127.0.0.1:{port}: "
                        "Connection refused\n" in program.errors(), "it is told")
         self.web(port)
         self.assertEqual(fetch(address), b"hello from behind /")

@@ -1,6 +1,7 @@
 #!/usr/bin/python3 -B
 """Serving by the library: a program of its own, against the real daemon."""
 
+import re
 import socket
 import time
 import xmlrpc.server
@@ -8,7 +9,7 @@ import xmlrpc.server
 import harness
 from harness import (Pattern, how_it_ended, in_thread, listen, receive_exactly, receive_until_reset, reset,
                      wait_until)
-from serving_harness import SERVE, ServingCase
+from serving_harness import SERVE, ServingCase, is_connecting_to
 
 class Serving(ServingCase):
     def test_clients_are_served_each_by_itself(self):
@@ -82,6 +83,33 @@ class Serving(ServingCase):
         self.assertEqual(how_it_ended(client), "reset")
         self.assertRegex(server.wait_for("refused"), r"client=1 .*: Connection refused")
         self.assertEqual(server.statistics()["refused"], 1)
+
+    def test_each_client_is_told_as_refused_or_as_one_that_comes_and_leaves(self):
+        hanging = self.hanging_service()
+        _, server = self.start(1, hanging)
+        client = self.client(server)
+        wait_until(lambda: is_connecting_to(hanging), "the service is connected to")
+        reset(client)
+        self.assertRegex(server.wait_for("refused"), "client=1 .*: the client left before")
+        self.client(server)
+        wait_until(lambda: is_connecting_to(hanging), "the service is connected to")
+        numbers = server.statistics()
+        self.assertEqual((numbers["clients"], numbers["in_all"], numbers["refused"]), (0, 0, 1))
+        self.stop(server)
+        self.assertEqual([line.split()[0] for line in server.seen], ["refused", "statistics"])
+
+    def test_each_who_came_has_left_when_the_server_is_freed(self):
+        _, server = self.start()
+        clients = [self.client(server) for _ in range(3)]
+        for client in clients:
+            client.sendall(b"x")
+            receive_exactly(client, 1)
+        numbers = server.statistics()
+        self.assertEqual((numbers["clients"], numbers["in_all"], numbers["refused"]), (3, 3, 0))
+        lines = server.seen + self.stop(server).splitlines()
+        told = sorted(re.match(r"(came|left) .* (client=\d) ", line).groups() for line in lines
+                      if not re.match("statistics|stopped", line))
+        self.assertEqual(told, [(kind, f"client={number}") for kind in ("came", "left") for number in (1, 2, 3)])
 
     def test_a_service_that_breaks_off_resets_the_client(self):
         listener = listen()

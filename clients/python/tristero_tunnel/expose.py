@@ -55,6 +55,9 @@ async def relay_to_service(stream: Stream, service: Service) -> None:
         log.info("client %d has finished: %s", stream.id, relay.counts())
     except OSError as error:
         log.info("client %d was cut: %s; %s", stream.id, reason(error), relay.counts())
+    except asyncio.CancelledError:
+        log.info("client %d was cut: stopped; %s", stream.id, relay.counts())
+        raise
     finally:
         stream.reset()                  # nothing, after a proper end
         close_with_reset(connection)
