@@ -6,9 +6,12 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { AGAIN_MS = 20 };
 
 static const char UNIX_PREFIX[] = "unix:";
 
@@ -162,6 +165,19 @@ int target_connect(const struct target *target)
     return result;
 }
 
+/* As connect_address; but where the queue of a Unix socket is full, which nothing tells the
+ * end of, it is tried again until deadline_ms. */
+static int connect_patiently(const struct target *target, unsigned which, bool *connecting,
+                             int64_t deadline_ms)
+{
+    int connection;
+
+    while ((connection = connect_address(target, which, connecting)) == -EAGAIN &&
+           clock_ms() < deadline_ms)
+        poll(NULL, 0, AGAIN_MS);
+    return connection;
+}
+
 /* Until deadline_ms. 0 or a negative errno. */
 static int wait_connected(int connection, int64_t deadline_ms)
 {
@@ -182,7 +198,7 @@ int target_connect_in_time(const struct target *target, int timeout_ms, unsigned
         return connect_folder(target);
     for (unsigned i = 0; i < target->count && result < 0; i++) {
         bool connecting = false;
-        int connection = connect_address(target, i, &connecting);
+        int connection = connect_patiently(target, i, &connecting, deadline_ms);
 
         result = connection;
         if (connection >= 0 && connecting)

@@ -42,7 +42,8 @@ int target_start(struct target *target, char error[TARGET_ERROR_BYTES]);
 void target_end(struct target *target);
 
 /* A stream socket, connected or about to be, non-blocking, the caller's to close; or a
- * negative errno. Does not wait. Any thread, after target_start. */
+ * negative errno, -EAGAIN while the queue of a Unix socket is full. Does not wait. Any
+ * thread, after target_start. */
 int target_connect(const struct target *target);
 
 /* The same, connected within timeout_ms, to whichever of the host's addresses answers;

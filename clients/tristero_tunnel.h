@@ -137,7 +137,8 @@ struct tristero_event {
 struct tristero_service {
     /* A client has come. Returns a stream socket, connected or about to be, that is
      * the library's from then on, and that the client is to be relayed with; or a
-     * negative errno. Must not wait. Called by the thread that runs the server, as
+     * negative errno. -EAGAIN: the service is too busy, and this is called again in a moment,
+     * for as long as the client waits. Must not wait. Called by the thread that runs the server, as
      * is event. */
     int (*connect)(void *context);
     void (*event)(void *context, const struct tristero_event *event);   /* or NULL */

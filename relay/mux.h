@@ -34,7 +34,8 @@ struct mux_source {
 /* What a side does about what comes. */
 struct mux_handler {
     /* The other end has opened a stream: returns a socket for it, connected or about to
-     * be, the mux's from then on; or a negative errno. NULL: they are opened here. */
+     * be, the mux's from then on; or a negative errno. -EAGAIN: it can't be had yet, and is
+     * asked for again in a moment. NULL: they are opened here. */
     int (*connect)(struct mux *mux, struct mux_stream *stream);
 
     /* The socket for it is connected, or was when it broke off. Not of those opened here. */
@@ -138,8 +139,9 @@ struct mux_stream {
     struct mux_carrier *carrier;
     unsigned long number;               /* its name */
     uint8_t session;                    /* another's, once it is over and was opened again */
-    int socket;                         /* -1: over */
-    bool is_connecting;
+    int socket;                         /* -1: there is none yet, or any more */
+    bool is_over;
+    bool is_connecting;                 /* or waits for a socket */
     bool was_connected;                 /* and the handler was told */
     bool can_read, can_write;           /* as far as is known */
     bool hung_up, broke;                /* epoll has said so of the socket */

@@ -10,6 +10,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+enum { CONNECT_AGAIN_MS = 20 };
+
 static struct mux *mux_of(const struct mux_stream *stream)
 {
     return stream->carrier->mux;
@@ -74,9 +76,12 @@ static void leave(struct mux_stream *stream, void (*close_socket)(int), const ch
     struct mux *mux = mux_of(stream);
 
     set_ready(stream, false);
-    mux_forget(mux, stream->socket);    /* another process may have it, too */
-    close_socket(stream->socket);
+    if (stream->socket >= 0) {
+        mux_forget(mux, stream->socket);    /* another process may have it, too */
+        close_socket(stream->socket);
+    }
     stream->socket = -1;
+    stream->is_over = true;
     drop_queue(stream);
     mux->streams_count--;
     if (has_session(stream))
@@ -88,7 +93,7 @@ static void leave(struct mux_stream *stream, void (*close_socket)(int), const ch
 
 void mux_stream_break(struct mux_stream *stream, const char *why)
 {
-    if (stream->socket < 0)
+    if (stream->is_over)
         return;
     if (has_session(stream))
         webmux_reset(webmux_of(stream), stream->session);
@@ -97,7 +102,7 @@ void mux_stream_break(struct mux_stream *stream, const char *why)
 
 static void finish_if_over(struct mux_stream *stream)
 {
-    if (stream->socket >= 0 && stream->socket_ended && stream->end_passed_on)
+    if (!stream->is_over && stream->socket_ended && stream->end_passed_on)
         leave(stream, socket_close, "finished");
 }
 
@@ -185,7 +190,7 @@ void mux_stream_take(struct mux_stream *stream, const uint8_t *bytes, size_t cou
     if (!stream->broke && !stream->is_connecting && !stream->queue.count &&
         TAILQ_EMPTY(&mux_of(stream)->held))
         sent = give(stream, bytes, count);
-    if (stream->broke || stream->socket < 0)
+    if (stream->broke || stream->is_over)
         return;
     if (sent)
         webmux_took(webmux_of(stream), stream->session, (size_t)sent, (size_t)sent == count);
@@ -270,11 +275,11 @@ static void ready(struct mux_source *source, uint32_t events)
 {
     struct mux_stream *stream = (struct mux_stream *)source;
 
-    if (stream->socket < 0)             /* it ended in this turn */
+    if (stream->is_over)                /* in this turn */
         return;
     if (stream->is_connecting && events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
         finish_connecting(stream);
-    if (stream->socket < 0 || stream->is_connecting)
+    if (stream->is_over || stream->is_connecting)
         return;
     stream->hung_up |= (events & (EPOLLRDHUP | EPOLLHUP)) != 0;
     stream->was_urgent |= (events & EPOLLPRI) != 0;
@@ -283,7 +288,7 @@ static void ready(struct mux_source *source, uint32_t events)
     stream->can_write |= (events & EPOLLOUT) != 0 && !stream->broke;
     set_held(stream, stream->queue.count && stream->can_write);
     pass_end_on(stream);
-    if (stream->socket >= 0)
+    if (!stream->is_over)
         mux_stream_may_send(stream);
 }
 
@@ -336,13 +341,13 @@ size_t mux_stream_fill(struct mux_stream *stream, uint8_t *room, size_t room_byt
     } else {
         take_failure(stream, received);
     }
-    if (stream->socket >= 0)
+    if (!stream->is_over)
         mux_stream_may_send(stream);    /* and its next turn comes after the others' */
     return used;
 }
 
-/* A connected socket, or one that is about to be, becomes a stream of that session. */
-static int adopt(struct mux_stream *stream, int socket)
+/* A connected socket, or one that is about to be, becomes the stream's, or is reset. */
+static int use_socket(struct mux_stream *stream, int socket)
 {
     struct mux *mux = mux_of(stream);
     struct sockaddr_storage peer;
@@ -358,6 +363,13 @@ static int adopt(struct mux_stream *stream, int socket)
     stream->socket = socket;
     stream->is_connecting = getpeername(socket, (struct sockaddr *)&peer, &length) < 0;
     stream->can_read = stream->can_write = !stream->is_connecting;
+    return 0;
+}
+
+static void join(struct mux_stream *stream)
+{
+    struct mux *mux = mux_of(stream);
+
     stream->carrier->by_session[stream->session] = stream;
     TAILQ_INSERT_TAIL(&stream->carrier->streams, stream, sibling);
     mux->streams_count++;
@@ -365,7 +377,6 @@ static int adopt(struct mux_stream *stream, int socket)
     look_by(stream, mux->now_ms + mux->limits.linger_ms);
     if (mux->limits.idle_ms)
         look_by(stream, mux->now_ms + mux->limits.idle_ms);
-    return 0;
 }
 
 static struct mux_stream *stream_new(struct mux_carrier *carrier, uint8_t session)
@@ -390,34 +401,44 @@ int mux_add_stream(struct mux_carrier *carrier, int socket)
     if (!stream)
         socket_reset(socket);
     else
-        err = adopt(stream, socket);
+        err = use_socket(stream, socket);
     if (err) {
         webmux_reset(&carrier->webmux, session);
         free(stream);
         return err;
     }
+    join(stream);
     if (!carrier->asked_ms)
         carrier->asked_ms = carrier->mux->now_ms;
     carrier->mux->has_more = true;
     return 0;
 }
 
+static void get_socket(struct mux_stream *stream)
+{
+    struct mux *mux = mux_of(stream);
+    int socket = mux->handler->connect(mux, stream);
+    int err = socket < 0 ? socket : use_socket(stream, socket);
+
+    if (err == -EAGAIN)
+        look_by(stream, mux->now_ms + CONNECT_AGAIN_MS);
+    else if (err)
+        mux_stream_break(stream, strerrordesc_np(-err));
+    else if (!stream->is_connecting)
+        finish_connecting(stream);
+}
+
 void mux_stream_opened(struct mux_carrier *carrier, uint8_t session)
 {
-    struct mux *mux = carrier->mux;
     struct mux_stream *stream = stream_new(carrier, session);
-    int socket = stream ? mux->handler->connect(mux, stream) : -ENOMEM;
-    int err = socket < 0 ? socket : adopt(stream, socket);
 
-    if (err) {
+    if (!stream) {
         webmux_reset(&carrier->webmux, session);
-        if (stream)
-            mux->handler->stream_ended(mux, stream, strerrordesc_np(-err));
-        free(stream);
         return;
     }
-    if (!stream->is_connecting)
-        finish_connecting(stream);
+    stream->is_connecting = true;
+    join(stream);
+    get_socket(stream);
 }
 
 static bool is_half_open(const struct mux_stream *stream)
@@ -469,8 +490,11 @@ static const char *look_at_silence(struct mux_stream *stream, int64_t *look_ms)
 
 void mux_stream_look(struct mux_stream *stream, int64_t *look_ms)
 {
-    const char *why = look_at_silence(stream, look_ms);
+    const char *why;
 
+    if (stream->socket < 0)
+        get_socket(stream);
+    why = stream->is_over ? NULL : look_at_silence(stream, look_ms);
     if (why)
         mux_stream_break(stream, why);
 }

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socketserver
+import time
 
 import harness
 from harness import TUNNEL
@@ -96,10 +97,12 @@ class ExposeCase(harness.Case):
 
     def event(self, program, kind):
         """The next one of that kind, of --json."""
-        while True:
+        until = time.monotonic() + harness.WAIT_S
+        while time.monotonic() < until:
             event = json.loads(program.line())
             if event["event"] == kind:
                 return event
+        raise AssertionError(f"no {kind} within {harness.WAIT_S} s")
 
 
 class FolderCase(ExposeCase):

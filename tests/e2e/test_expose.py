@@ -177,6 +177,73 @@ class Telling(ExposeCase):
         self.assertEqual(program.wait(10), 0, program.errors())
 
 
+class Busy(ExposeCase):
+    """A service at a Unix socket whose queue is full for a while."""
+
+    CLIENTS = 6
+
+    def exposed(self, *arguments):
+        """A new service: the command, and the listener."""
+        path = os.path.join(self.temporary_folder(), "busy")
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(path)
+        listener.listen(0)
+        listener.settimeout(harness.WAIT_S)
+        return self.expose("unix:" + path, *arguments), listener
+
+    def exposed_by_webmux(self):
+        """The same, and the address."""
+        program, listener = self.exposed("--json")
+        with listener.accept()[0] as asking:
+            asking.recv(65536)
+            asking.sendall(b"no HTTP")
+        return program, listener, address_of_url(self.event(program, "address")["url"])[1]
+
+    def start_clients(self, addresses):
+        clients = [connect(address) for address in addresses]
+        for number, client in enumerate(clients):
+            self.addCleanup(client.close)
+            client.sendall(b"%d" % number)
+        return clients
+
+    def check(self, listener, clients):
+        said = set()
+        for _ in clients:
+            connection, _ = listener.accept()
+            number = receive_exactly(connection, 1)
+            connection.sendall(number)
+            connection.close()
+            said.add(number)
+        self.assertEqual(len(said), len(clients))
+        for number, client in enumerate(clients):
+            self.assertEqual(harness.receive_until_end(client), b"%d" % number)
+
+    def test_by_webmux_clients_wait_until_it_takes_them(self):
+        program, listener, address = self.exposed_by_webmux()
+        clients = self.start_clients([address] * self.CLIENTS)
+        self.event(program, "client-came")          # one finds room in the queue
+        time.sleep(0.5)
+        self.check(listener, clients)
+        for _ in range(self.CLIENTS - 1):
+            self.event(program, "client-came")
+
+    def test_by_webmux_a_client_that_leaves_meanwhile_is_told_as_refused(self):
+        program, _, address = self.exposed_by_webmux()
+        clients = self.start_clients([address] * 2)
+        self.event(program, "client-came")
+        for client in clients:
+            harness.reset(client)
+        self.assertIn("left before", self.event(program, "client-refused")["text"])
+
+    def test_by_tcp_clients_wait_until_it_takes_them(self):
+        program, listener = self.exposed("--backend", "tcp", "--tunnels", self.CLIENTS)
+        addresses = [address_of_url(program.line())[1] for _ in range(self.CLIENTS)]
+        clients = self.start_clients(addresses)
+        time.sleep(0.5)
+        self.check(listener, clients)
+
+
 class OverIPv6(ExposeCase):
     @classmethod
     def setUpClass(cls):
