@@ -203,10 +203,12 @@ static void take_completed(void *argument, struct MHD_Connection *connection, vo
 
 static int hex_value(char digit)
 {
-    static const char digits[] = "0123456789abcdef";
-    const char *at = digit ? strchr(digits, digit | 0x20) : NULL;
+    static const char digits[] = "0123456789abcdefABCDEF";
+    const char *at = digit ? strchr(digits, digit) : NULL;
 
-    return at ? (int)(at - digits) : -1;
+    if (!at)
+        return -1;
+    return (int)(at - digits) - (at - digits > 15 ? 6 : 0);
 }
 
 /* Decodes in place. What is no encoded byte stays as it is, as does a NUL, at which

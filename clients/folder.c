@@ -55,7 +55,9 @@ int folder_open(const char *path)
 {
     int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-    return folder < 0 ? -errno : folder;
+    if (folder < 0)
+        return -errno;
+    return folder;
 }
 
 int folder_check(const char *path)

@@ -39,7 +39,8 @@ class Serving(FolderCase):
         self.assertEqual((status, headers["Content-Type"], body), (200, "text/css; charset=utf-8", b"p{}"))
 
     def test_a_folder_is_listed_and_its_links_lead_to_what_they_name(self):
-        names = ["a.txt", "<script>&\"'.txt", "with blank", "\u00fcml\u00e4ut", "a:b", "100%", "q?x#y"]
+        names = ["a.txt", "<script>&\"'.txt", "with blank", "\u00fcml\u00e4ut", "a:b", "100%", "q?x#y",
+                 "new\nline", "back\\slash", "a+b;c&d=e", 255 * "n", "%41"]
         for name in names:
             self.write(name, name.encode())
         self.write("zfolder/inside", b"inside")
@@ -118,6 +119,15 @@ class Serving(FolderCase):
         self.expose_folder()
         self.assertEqual(self.raw(b"GET /file HTTP/1.1\r\n")[0], 400)
         self.assertEqual(self.raw(b"GET /file HTTP/1.0\r\n")[0], 200)
+
+    def test_what_is_no_encoded_byte_stands_for_itself(self):
+        for name in ("a", "%", "%4", "%zz", "100%"):
+            self.write(name, name.encode())
+        self.expose_folder()
+        for path, wanted in (("/%61", b"a"), ("/%", b"%"), ("/%25", b"%"), ("/%4", b"%4"), ("/%zz", b"%zz"),
+                             ("/%254", b"%4"), ("/100%", b"100%"), ("/100%25", b"100%")):
+            self.assertEqual(self.ask(path)[::2], (200, wanted), path)
+        self.assertEqual(self.raw(b"GET /%\x16\x11 HTTP/1.1\r\nHost: x\r\n")[0], 404)
 
     def test_an_index_that_leads_out_is_none(self):
         with open(os.path.join(os.path.dirname(self.folder), "secret"), "w", encoding="ascii") as file:
