@@ -23,6 +23,8 @@ struct item {
     char bytes[];
 };
 
+STAILQ_HEAD(items, item);
+
 enum state { DIRECT, QUEUED, OVER };
 
 struct queue {
@@ -32,7 +34,7 @@ struct queue {
     pthread_mutex_t lock;               /* of what follows */
     pthread_cond_t changed;
     enum state state;
-    STAILQ_HEAD(, item) items;
+    struct items items;
     size_t bytes;                       /* of all items, and the one that is being written */
     unsigned long left_out;             /* lines, which is not told yet */
     bool is_writing;
@@ -83,7 +85,7 @@ static bool is_empty(const struct queue *queue)
 static bool has_room(const struct queue *queue, enum outlet_rank rank)
 {
     if (rank == OUTLET_DEAR)
-        return queue->bytes < 2 * QUEUE_BYTES;
+        return queue->bytes < (size_t)2 * QUEUE_BYTES;
     return queue->bytes < QUEUE_BYTES && !queue->left_out;
 }
 

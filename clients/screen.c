@@ -102,7 +102,8 @@ struct screen *screen_open(void)
     if (!screen)
         return NULL;
     set_locale();
-    outlet_flush(OUTLET_ERRORS, OUTLET_FLUSH_MS);       /* lines would go across it */
+    outlet_flush(OUTLET_ERRORS, OUTLET_FLUSH_MS);       /* lines would go across it, */
+    outlet_flush(OUTLET_OUTPUT, OUTLET_FLUSH_MS);       /* or hold up the first frame */
     screen->frame = open_frame();
     if (!screen->frame || tcgetattr(STDOUT_FILENO, &screen->before) < 0)
         goto fail;

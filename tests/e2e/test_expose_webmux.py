@@ -140,7 +140,7 @@ class Names(ExposeCase):
                                                 f"localhost:{port}"))
         _, address = address_of_url(program.line())
         self.assertEqual(visit_until_reset(address), b"")
-        self.assertIn("can't reach the service", program.errors())
+        wait_until(lambda: "can't reach the service" in program.errors(), "it is told")
         for host in ("127.0.0.2", "127.0.0.1"):
             with socket.create_server((host, port)) as service:
                 client = connect(address)
