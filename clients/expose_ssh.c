@@ -160,7 +160,9 @@ static void take_line(void *argument, const char *line)
 /* Without descriptors or memory the client waits. */
 static void take_client(struct carrier *carrier)
 {
-    int client = accept4(carrier->folder.listener, NULL, NULL, SOCK_CLOEXEC);
+    struct sockaddr_un nobody;
+    socklen_t length = sizeof nobody;
+    int client = accept4(carrier->folder.listener, (struct sockaddr *)&nobody, &length, SOCK_CLOEXEC);
 
     if (client >= 0)
         directory_take(carrier->exposure->target.directory, client);
@@ -239,7 +241,8 @@ static bool run_ssh(struct carrier *carrier)
     if (life == ENDED)
         note_end(carrier, status);
     if (life == TOO_LATE)
-        snprintf(carrier->why, sizeof carrier->why, "timed out: ssh has got no tunnel within %d s", timeout_s);
+        snprintf(carrier->why, sizeof carrier->why, "timed out: ssh has got no tunnel within %d s",
+                 timeout_s);
     return life == STOPPED;
 }
 

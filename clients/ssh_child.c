@@ -80,13 +80,14 @@ static int spawn(struct ssh_child *child, char *const arguments[], int connectio
 
 int ssh_child_start(struct ssh_child *child, int connection, int folder, const char *goal)
 {
+    static const char file[] = "UserKnownHostsFile=" SSH_CHILD_KNOWN_HOSTS;
     char forward[GOAL_BYTES];
     const char *arguments[] = {
         "ssh", "-F", SSH_CHILD_CONFIG, "-N", "-T", "-a", "-x",
         "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes",
         "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3",
         "-o", "StrictHostKeyChecking=yes", "-o", "UpdateHostKeys=no", "-o", "CheckHostIP=no",
-        "-o", "UserKnownHostsFile=" SSH_CHILD_KNOWN_HOSTS, "-o", "GlobalKnownHostsFile=/dev/null",
+        "-o", file, "-o", "GlobalKnownHostsFile=/dev/null",
         "-o", "IdentityFile=none", "-o", "IdentityAgent=none",      /* the token is enough */
         "-o", "ProxyCommand=-",         /* it has the connection, as standard input and output */
         "-R", forward, SSH_CHILD_HOST, NULL
