@@ -18,13 +18,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { REST_MS = 100 };                 /* of a listener that can't be accepted from */
+enum {
+    REST_MS = 100,                      /* of a listener that can't be accepted from */
+    TURNED_AWAY_MAX = 4                 /* then the tunnel is given up */
+};
 
 struct carrier {
     struct exposure *exposure;
     char *server_uri, *client_uri;      /* of the tunnel; NULL: not known yet */
     char *key_line;                     /* of the proxy's key, as in known_hosts */
     bool has_other_key;                 /* than before, and this is not told yet */
+    unsigned turned_away;               /* how often, from that tunnel */
     char attached_uri[URI_TEXT_BYTES];  /* the server's, of the tunnel that was attached to last */
     struct ssh_folder folder;
     int64_t listener_rests_ms;          /* until then */
@@ -55,13 +59,14 @@ static enum tristero_status find_tunnel(struct carrier *carrier, struct tristero
 {
     enum tristero_status status;
 
-    if (carrier->server_uri) {
+    if (carrier->server_uri && carrier->turned_away < TURNED_AWAY_MAX) {
         status = ask_address(carrier, error);
         if (status != TRISTERO_FAULT)
             return status;              /* only the proxy can say that it is no more */
-        free(carrier->server_uri);
-        carrier->server_uri = NULL;
     }
+    free(carrier->server_uri);
+    carrier->server_uri = NULL;
+    carrier->turned_away = 0;
     status = tristero_open(carrier->exposure->proxy, "ssh", &carrier->server_uri, error);
     return status ? status : ask_address(carrier, error);
 }
@@ -133,6 +138,7 @@ static void attached(struct carrier *carrier)
     bool has_moved = strcmp(carrier->attached_uri, carrier->server_uri) != 0;
 
     carrier->is_attached = true;
+    carrier->turned_away = 0;
     carrier->why[0] = '\0';
     backoff_attached(&carrier->backoff, clock_ms());
     snprintf(carrier->attached_uri, sizeof carrier->attached_uri, "%s", carrier->server_uri);
@@ -144,11 +150,16 @@ static void attached(struct carrier *carrier)
     carrier->has_other_key = false;
 }
 
-/* A line that ssh has written. */
+/* A line that ssh has written. Who it says it is, and so the token, stands before a denial. */
 static void take_line(void *argument, const char *line)
 {
     struct carrier *carrier = argument;
+    const char *denial = carrier->is_attached ? NULL : strstr(line, "Permission denied");
 
+    if (denial) {
+        carrier->turned_away++;
+        line = denial;
+    }
     if (!carrier->is_attached && !strncmp(line, "Allocated port ", strlen("Allocated port ")))
         attached(carrier);
     else if (!carrier->is_attached || strncmp(line, "connect", strlen("connect")) != 0)

@@ -26,6 +26,7 @@ class Front:
         self.lock = threading.Lock()    # whoever holds it may replace the daemon
         self.opened = 0                 # tunnels
         self.spoils = None              # the method whose next answer is spoilt
+        self.source = None              # the address that the next tunnel is opened from
         server = xmlrpc.server.SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False)
         for method in self.METHODS:
             server.register_function(self._of(method), f"Tunnel.{method}")
@@ -34,9 +35,11 @@ class Front:
 
     def _of(self, method):
         def call(*arguments):
-            with self.lock, rpc(self.daemon.url) as proxy:
+            with self.lock, rpc(self.daemon.url, self.source) as proxy:
                 answer = getattr(proxy.Tunnel, method)(*arguments)
-            self.opened += method == "openTunnel"
+            if method == "openTunnel":
+                self.opened += 1
+                self.source = None
             if self.spoils == method:
                 self.spoils = None
                 return "spoilt"
@@ -69,14 +72,14 @@ class ComingBack(ExposeCase):
         self.addCleanup(daemon.clean_up)
         return daemon
 
-    def replace_proxy(self, spoils=None):
+    def replace_proxy(self, spoils=None, source=None):
         """By one with another key, which knows no tunnel."""
         with self.front.lock:
             self.front.daemon.process.kill()
             self.front.daemon.process.wait()
             self.front.daemon = self.start_proxy()
             self.front.opened = 0
-            self.front.spoils = spoils
+            self.front.spoils, self.front.source = spoils, source
 
     def wait_for(self, kind):
         while True:
@@ -124,6 +127,15 @@ class ComingBack(ExposeCase):
         self.replace_proxy()
         self.assertEqual(self.wait_for("moved")["text"], "the proxy has another ssh key than before")
         self.assert_serves()
+
+    def test_a_tunnel_that_ssh_is_not_let_in_to_is_given_up_and_its_token_told_to_nobody(self):
+        """As after this machine has got another address."""
+        self.replace_proxy(source="127.0.0.2")
+        for _ in range(4):
+            self.assertEqual(self.wait_for("retrying")["text"][:17], "Permission denied")
+        self.wait_for("moved")
+        self.assert_serves()
+        self.assertEqual(self.front.opened, 2)
 
     def test_waits_grow_when_ssh_is_lost_as_soon_as_it_has_attached(self):
         for number in range(3):
