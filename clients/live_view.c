@@ -11,7 +11,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { SAMPLE_MS = 1000, QR_COLOURS = 1, LEFT_COLUMNS_MIN = 44, HISTORY_ROWS_MIN = 4 };
+enum { SAMPLE_MS = 1000, QR_COLOURS = 1, LEFT_COLUMNS_MIN = 44, HISTORY_ROWS_MIN = 4,
+       ROWS_OF_AIR_MIN = 12 };             /* with fewer rows, none is left empty below the title */
 
 /* How fast bytes come, from one second to the next. */
 struct sample {
@@ -56,11 +57,18 @@ static const char *rtt_text(unsigned rtt_us, char text[24])
     return text;
 }
 
+/* How many columns the next row has. */
+static int row_columns(const struct live_view *view)
+{
+    bool is_beside = view->qr_is_beside && view->row <= view->qr->height;
+
+    return is_beside ? COLS - view->qr->width - 1 : COLS;
+}
+
 __attribute__((format(printf, 2, 3)))
 static void put_row(struct live_view *view, const char *format, ...)
 {
-    bool is_beside = view->qr_is_beside && view->row <= view->qr->height;
-    int width = is_beside ? COLS - view->qr->width - 1 : COLS;
+    int width = row_columns(view);
     char text[1024];
     va_list arguments;
 
@@ -70,6 +78,28 @@ static void put_row(struct live_view *view, const char *format, ...)
     if (view->row < LINES && width > 2)
         mvaddnstr(view->row, 1, text, width - 2);
     view->row++;
+}
+
+static bool fits_row(const struct live_view *view, size_t length)
+{
+    return (int)length <= row_columns(view) - 2;
+}
+
+/* Over as many rows as it takes, filled to their edges, so that it can be copied whole. */
+static void put_whole(struct live_view *view, const char *text)
+{
+    if (fits_row(view, strlen(text))) {
+        put_row(view, "%s", text);
+        return;
+    }
+    for (size_t left = strlen(text); left && view->row < LINES; view->row++) {
+        size_t width = (size_t)row_columns(view);
+        size_t count = left < width ? left : width;
+
+        mvaddnstr(view->row, 0, text, (int)count);
+        text += count;
+        left -= count;
+    }
 }
 
 /* --- the parts, from top to bottom */
@@ -117,6 +147,14 @@ static void draw_numbers(struct live_view *view, const struct sample *sample,
         put_row(view, "    in %s (%s/s), out %s (%s/s)", in, in_rate, out, out_rate);
         return;
     }
+    if (COLS < LEFT_COLUMNS_MIN) {
+        put_row(view, "%u now, %llu in all", now->clients, now->clients_in_all);
+        put_row(view, "%llu refused", now->refused);
+        put_row(view, "in %s, %s/s", in, in_rate);
+        put_row(view, "out %s, %s/s", out, out_rate);
+        put_row(view, "rtt %s, %llu lost", rtt, now->times_lost);
+        return;
+    }
     put_row(view, "clients     %8u now  %10llu in all", now->clients, now->clients_in_all);
     put_row(view, "refused     %8llu", now->refused);
     put_row(view, "in          %12s  %10s/s", in, in_rate);
@@ -125,17 +163,26 @@ static void draw_numbers(struct live_view *view, const struct sample *sample,
     put_row(view, "connections %8u now  %10llu lost", now->connections, now->times_lost);
 }
 
-static void draw_exposure(struct live_view *view, unsigned which)
+/* The address is what people want most: it is never cut. */
+static void draw_address(struct live_view *view, const struct exposure *exposure)
+{
+    attron(A_BOLD);
+    if (view->count == 1) {
+        put_whole(view, exposure->url);
+    } else if (fits_row(view, strlen(exposure->name) + 2 + strlen(exposure->url))) {
+        put_row(view, "%s  %s", exposure->name, exposure->url);
+    } else {
+        put_row(view, "%s", exposure->name);
+        put_whole(view, exposure->url);
+    }
+    attroff(A_BOLD);
+}
+
+static void draw_details(struct live_view *view, unsigned which)
 {
     struct exposure *exposure = &view->exposures[which];
     struct tristero_statistics now;
 
-    attron(A_BOLD);
-    if (view->count > 1)
-        put_row(view, "%s  %s", exposure->name, exposure->url);
-    else
-        put_row(view, "%s", exposure->url);
-    attroff(A_BOLD);
     put_row(view, "%sto %s, by %s", view->count > 1 ? "    " : "", exposure->target.text,
             exposure->backend->name);
     if (view->count == 1)
@@ -144,6 +191,24 @@ static void draw_exposure(struct live_view *view, unsigned which)
         take_sample(&view->samples[which], &now);
         draw_numbers(view, &view->samples[which], &now);
     }
+}
+
+/* Where there is not room for all, those of several have their addresses alone. */
+static void draw_exposures(struct live_view *view)
+{
+    int first = view->row;
+
+    for (unsigned i = 0; i < view->count; i++) {
+        draw_address(view, &view->exposures[i]);
+        draw_details(view, i);
+    }
+    if (view->count == 1 || view->row <= LINES)
+        return;
+    move(first, 0);
+    clrtobot();
+    view->row = first;
+    for (unsigned i = 0; i < view->count; i++)
+        draw_address(view, &view->exposures[i]);
 }
 
 static void draw_qr(struct live_view *view, int row, int column)
@@ -205,9 +270,8 @@ void live_view_draw(struct live_view *view)
     view->qr_is_beside = qr_fits_beside(view);
     if (view->qr_is_beside)
         draw_qr(view, 1, COLS - view->qr->width);
-    view->row++;
-    for (unsigned i = 0; i < view->count; i++)
-        draw_exposure(view, i);
+    view->row += LINES >= ROWS_OF_AIR_MIN;
+    draw_exposures(view);
     view->row++;
     below = view->row;
     if (view->qr && !view->qr_is_beside) {

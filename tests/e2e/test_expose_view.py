@@ -17,7 +17,7 @@ TMUX = shutil.which("tmux")
 
 
 @unittest.skipUnless(TMUX, "there is no tmux")
-class Viewing(ExposeCase):
+class ViewCase(ExposeCase):
     def tmux(self, *words):
         done = run([TMUX, "-S", self.socket, "-f", "/dev/null", *map(str, words)])
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -60,6 +60,8 @@ class Viewing(ExposeCase):
         self.assertIn("\necho\n", "\n" + self.wait_for("echo\nready>"))
         return screen
 
+
+class Viewing(ViewCase):
     def test_numbers_and_events_are_shown(self):
         self.terminal(self.line_service())
         address = self.address()
@@ -140,6 +142,31 @@ class Viewing(ExposeCase):
             self.assertNotIn("expose   up", screen)
             self.type("C-c")
             self.wait_ended()
+
+
+class SmallScreens(ViewCase):
+    def whole_addresses(self, *pieces):
+        """Those that the screen has, in rows or across them."""
+        return re.findall(r"(?:http|tcp)://127\.0\.0\.1:\d{5}/?", "".join(self.wait_for(*pieces).splitlines()))
+
+    def test_the_address_is_whole_however_few_columns_there_are(self):
+        self.terminal(self.line_service())
+        for columns, rows in ((20, 10), (40, 10), (20, 4), (21, 3), (8, 6), (80, 24)):
+            self.tmux("resize-window", "-x", columns, "-y", rows)
+            try:
+                wait_until(lambda: len(self.whole_addresses(" tristero-tunnel"[:columns - 2])), "it is whole", 5)
+            except AssertionError:
+                self.fail(f"the address is not whole in {columns} columns:\n{self.screen()}")
+
+    def test_the_addresses_of_several_services_come_before_their_numbers(self):
+        path = os.path.join(self.temporary_folder(), "services")
+        port = self.line_service()
+        with open(path, "w", encoding="ascii") as file:
+            file.write("".join(f"[service{number}]\nservice = {port}\n" for number in range(4)))
+        for columns, rows in ((80, 10), (20, 14)):
+            self.terminal("--config", path, columns=columns, rows=rows)
+            self.assertEqual(len(self.whole_addresses(" tristero-tunnel e", "service3")), 4, self.screen())
+            self.type("q")
 
 
 if __name__ == "__main__":
