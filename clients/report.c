@@ -3,6 +3,7 @@
 #include "clients/json_line.h"
 #include "clients/outlet.h"
 #include "clients/qr.h"
+#include "clients/screen.h"
 #include "relay/log.h"
 
 #include <errno.h>
@@ -193,7 +194,7 @@ void report_statistics(struct exposure *exposure, const struct tristero_statisti
 static void print_qr(const char *url)
 {
     struct qr *qr = qr_make(url);
-    bool has_colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+    bool has_colour = screen_may_have_colours();
 
     if (!qr) {
         complain("can't make the QR code of %s: out of memory", url);

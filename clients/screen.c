@@ -22,14 +22,19 @@ struct screen {
     struct termios before;
 };
 
+bool screen_may_have_colours(void)
+{
+    const char *no_colour = getenv("NO_COLOR");
+
+    return isatty(STDOUT_FILENO) && !(no_colour && *no_colour);
+}
+
 bool screen_is_possible(void)
 {
     const char *terminal = getenv("TERM");
-    const char *no_colour = getenv("NO_COLOR");
 
-    return isatty(STDOUT_FILENO) && isatty(STDERR_FILENO) && terminal && *terminal &&
-           strcmp(terminal, "dumb") != 0 && !(no_colour && *no_colour) &&
-           tcgetpgrp(STDOUT_FILENO) == getpgrp();
+    return screen_may_have_colours() && isatty(STDERR_FILENO) && terminal && *terminal &&
+           strcmp(terminal, "dumb") != 0 && tcgetpgrp(STDOUT_FILENO) == getpgrp();
 }
 
 /* Half blocks need UTF-8, whatever the environment says of the language. */

@@ -11,8 +11,12 @@
 
 struct screen;
 
-/* Whether standard output and error are a terminal that can do more than lines, this
- * process has it to itself, and nobody has asked for plain lines (NO_COLOR). */
+/* Whether standard output is a terminal, and nobody has asked for no colours by NO_COLOR,
+ * which means that only if it is not empty (https://no-color.org). */
+bool screen_may_have_colours(void);
+
+/* The same, and whether the terminal can do more than lines, standard error is one too, and
+ * this process has it to itself. */
 bool screen_is_possible(void);
 
 /* Takes the terminal; what it showed comes back at the end. NULL if it turns out not to be

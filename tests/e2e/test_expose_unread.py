@@ -49,6 +49,11 @@ class _Reader:
             pass
         return self.text
 
+    def close(self):
+        """Once the command has ended."""
+        harness.refuse_sanitizer_reports(self.read_all(), "the command")
+        os.close(self.fd)
+
     def read_piece(self):
         try:
             piece = os.read(self.fd, 65536).decode(errors="replace")
@@ -63,8 +68,9 @@ class UnreadCase(ExposeCase):
         """A small one: its end to be read, and its end to be written to."""
         reading, writing = os.pipe()
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PAGE_BYTES)
-        self.addCleanup(os.close, reading)
-        return _Reader(reading), writing
+        reader = _Reader(reading)
+        self.addCleanup(reader.close)
+        return reader, writing
 
     def start_exposing(self, *arguments, stdout, stderr, **how):
         """The command, whose output is given away."""
@@ -211,7 +217,8 @@ class Terminal(UnreadCase):
 
     def setUp(self):
         self.master, terminal = pty.openpty()
-        self.addCleanup(os.close, self.master)
+        self.view = _Reader(self.master)
+        self.addCleanup(self.view.close)
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.before = termios.tcgetattr(terminal)
         environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
@@ -221,7 +228,6 @@ class Terminal(UnreadCase):
         os.close(terminal)
         self.addCleanup(self.process.wait)
         self.addCleanup(self.process.kill)
-        self.view = _Reader(self.master)
         self.address = address_of_url(self.view.read_until(r"(tcp://\S+?)\r?$")[1])[1]
         self.view.read_until("in all")
 

@@ -12,12 +12,17 @@ import unittest
 import harness
 from expose_harness import ExposeCase, address_of_url, fetch
 from harness import TUNNEL, connect, receive_exactly, run, visit_until_reset, wait_until
+from ssh_harness import SshDaemon
 
 TMUX = shutil.which("tmux")
 
 
 @unittest.skipUnless(TMUX, "there is no tmux")
 class ViewCase(ExposeCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = SshDaemon(pairs=32)    # tunnels are kept for a while
+
     def tmux(self, *words):
         done = run([TMUX, "-S", self.socket, "-f", "/dev/null", *map(str, words)])
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -142,6 +147,15 @@ class Viewing(ViewCase):
             self.assertNotIn("expose   up", screen)
             self.type("C-c")
             self.wait_ended()
+
+    def test_a_qr_code_has_colours_unless_no_color_has_a_value(self):
+        for before, bright_white in (("", True), ("NO_COLOR=", True), ("NO_COLOR=1", False)):
+            self.terminal(self.web(), "--qr", before=before)
+            self.wait_for("\u2588\u2588 \u2584\u2584\u2584\u2584\u2584 \u2588")
+            self.type("C-c")
+            self.wait_for("\u2588\u2588 \u2584\u2584\u2584\u2584\u2584 \u2588", "ready>")
+            screen = self.tmux("capture-pane", "-p", "-e")
+            self.assertEqual(re.search(r"\x1b\[[0-9;]*97", screen) is not None, bright_white, f"{before}: {screen!r}")
 
 
 class SmallScreens(ViewCase):

@@ -329,6 +329,7 @@ class Life(ProxyCase):
             self.assertEqual(program.wait(5), 0)
             receive_until_reset(client)
             self.assertNotIn("Traceback", program.errors())
+            self.assertRegex(program.errors(), r"client \d+ was cut: stopped; 1 bytes from the client, 1 to it")
             wait_until(lambda: not self.proxy.carriers, "the carrier is gone")
 
 
