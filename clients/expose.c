@@ -9,7 +9,6 @@
 
 #include "relay/waker.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,8 +164,10 @@ static bool all_have_ended(const struct exposure *exposures, unsigned count)
 
 static void stop_all(struct report *report, struct exposure *exposures, unsigned count)
 {
+    struct pollfd polled = { .fd = report->wake_fd, .events = POLLIN };
     int64_t until_ms = clock_ms() + STOP_MS;
     bool can_be_stopped = true;
+    eventfd_t asked;
 
     for (unsigned i = 0; i < count; i++) {
         if (exposures[i].backend->stop)
@@ -174,13 +175,9 @@ static void stop_all(struct report *report, struct exposure *exposures, unsigned
         else
             can_be_stopped = false;
     }
-    while (can_be_stopped && !all_have_ended(exposures, count) && clock_ms() < until_ms) {
-        struct pollfd polled = { .fd = report->wake_fd, .events = POLLIN };
-        eventfd_t asked;
-
-        poll(&polled, 1, (int)(until_ms - clock_ms()));
+    while (can_be_stopped && !all_have_ended(exposures, count) &&
+           waker_poll(NULL, &polled, 1, until_ms) > 0)
         eventfd_read(report->wake_fd, &asked);
-    }
 }
 
 /* Returns only if every thread has ended: the process ends with those that have not. */
