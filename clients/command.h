@@ -10,6 +10,8 @@
 /* Exit statuses, as the man page has them. */
 enum { STATUS_OK, STATUS_FAILED, STATUS_USAGE };
 
+enum { TUNNELS_MAX = 256 };             /* of one service, by tcp */
+
 /* The command line. */
 struct arguments {
     const char *proxy_url;              /* --proxy or TRISTERO_PROXY */

@@ -11,16 +11,15 @@
 
 #include "relay/ini_file.h"
 #include "relay/log.h"
+#include "relay/number.h"
 #include "relay/settings_file.h"
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_SHOWN_BYTES = 400, SHOWN_BYTES = 60, TUNNELS_MAX = 256,
-       CONNECTIONS_MAX = 16 };
+enum { PATH_SHOWN_BYTES = 400, SHOWN_BYTES = 60 };
 
 struct file {
     const struct arguments *arguments;
@@ -94,15 +93,14 @@ static void take_proxy(struct file *file, const char *value)
     }
 }
 
-static unsigned take_number(struct file *file, const char *key, const char *value, long highest)
+static unsigned take_number(struct file *file, const char *key, const char *value, int highest)
 {
     char shown[SHOWN_BYTES];
-    char *end;
-    long number = strtol(value, &end, 10);
+    int64_t number;
 
-    if (isdigit((unsigned char)*value) && !*end && number >= 1 && number <= highest)
+    if (!number_parse(value, strlen(value), 1, highest, &number))
         return (unsigned)number;
-    complain_at(file, file->line, "key \"%s\": got \"%s\", expected a whole number from 1 to %ld",
+    complain_at(file, file->line, "key \"%s\": got \"%s\", expected a whole number from 1 to %d",
                 key, text_printable(value, strlen(value), shown, sizeof shown), highest);
     return 0;
 }
@@ -114,7 +112,7 @@ static void take_tunnels(struct file *file, const char *value)
 
 static void take_connections(struct file *file, const char *value)
 {
-    current(file)->connections = take_number(file, "connections", value, CONNECTIONS_MAX);
+    current(file)->connections = take_number(file, "connections", value, TRISTERO_CONNECTIONS_MAX);
 }
 
 static void take_server_first(struct file *file, const char *value)

@@ -3,11 +3,12 @@
 
 #include "clients/command.h"
 #include "clients/outlet.h"
+#include "relay/number.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <limits.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,7 +17,7 @@
 #include <unistd.h>
 
 enum { OPEN = 1, ADDRESS = 2, EXPOSE = 4, HOSTKEY = 8, ANY = OPEN | ADDRESS | EXPOSE | HOSTKEY };
-enum { TUNNELS_MAX = 256, CONNECTIONS_MAX = 16, TIMEOUT_MAX_S = 3600 };
+enum { TIMEOUT_MAX_S = 3600 };
 
 static const struct subcommand {
     const char *name;
@@ -136,26 +137,17 @@ static int usage(const char *format, ...)
     return STATUS_USAGE;
 }
 
-static bool read_number(const char *text, long highest, long *number)
+static int take_number(const char *option, const char *text, int64_t highest, int64_t *number)
 {
-    char *end;
-
-    errno = 0;
-    *number = strtol(text, &end, 10);
-    return !errno && end != text && !*end && *number >= 1 && *number <= highest;
-}
-
-static int take_number(const char *option, const char *text, long highest, long *number)
-{
-    if (read_number(text, highest, number))
+    if (!number_parse(text, strlen(text), 1, highest, number))
         return STATUS_OK;
-    return usage("--%s is \"%s\", expected a whole number from 1 to %ld", option, text, highest);
+    return usage("--%s is \"%s\", expected a whole number from 1 to %" PRId64, option, text, highest);
 }
 
 /* One option. STATUS_OK, or the status to exit with. */
 static int take_option(const char *name, const char *value, struct arguments *arguments)
 {
-    long number = 0;
+    int64_t number = 0;
     int status = STATUS_OK;
 
     if (!strcmp(name, "proxy")) {
@@ -180,7 +172,7 @@ static int take_option(const char *name, const char *value, struct arguments *ar
         status = take_number(name, value, TUNNELS_MAX, &number);
         arguments->tunnels = (unsigned)number;
     } else if (!strcmp(name, "connections")) {
-        status = take_number(name, value, CONNECTIONS_MAX, &number);
+        status = take_number(name, value, TRISTERO_CONNECTIONS_MAX, &number);
         arguments->connections = (unsigned)number;
     } else if (!strcmp(name, "timeout")) {
         status = take_number(name, value, TIMEOUT_MAX_S, &number);

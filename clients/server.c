@@ -5,6 +5,7 @@
 #include "relay/mux.h"
 #include "relay/socket.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -18,13 +19,14 @@
 #include <unistd.h>
 
 enum {
-    CONNECTIONS_MAX = 16,               /* what the proxy lets a tunnel have */
     GROWTH_BYTES = 64 << 20,            /* of windows, for all clients */
     WAITING_BYTES = 256 << 20,          /* for a slow service; the proxy's credit ends it before */
     LINGER_MS = 3600 * 1000,            /* the proxy's decides; this one is for a proxy without any */
     KEEPALIVE_MS = 12000,               /* a proxy that is gone is noticed within a minute */
     LOOK_MS = 500                       /* how old statistics get */
 };
+
+static_assert((int)TRISTERO_CONNECTIONS_MAX == (int)WEBMUX_CARRIERS_MAX, "what a proxy takes");
 
 struct tristero_server {
     struct mux mux;                     /* the first: handlers get it */
@@ -316,10 +318,10 @@ enum tristero_status tristero_server_new(struct tristero_proxy *proxy,
     struct tristero_server *server;
     enum tristero_status status;
 
-    if (!service->connect || service->connections < 0 || service->connections > CONNECTIONS_MAX)
+    if (!service->connect || service->connections < 0 || service->connections > TRISTERO_CONNECTIONS_MAX)
         return error_set(error, TRISTERO_INVALID,
                          "a service needs a function connect, and 1 to %d connections",
-                         CONNECTIONS_MAX);
+                         TRISTERO_CONNECTIONS_MAX);
     server = calloc(1, sizeof *server);
     if (!server)
         return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");

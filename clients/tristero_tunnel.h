@@ -111,6 +111,8 @@ enum tristero_status tristero_attach(struct tristero_proxy *proxy, const char *s
 
 struct tristero_server;
 
+enum { TRISTERO_CONNECTIONS_MAX = 16 }; /* of a server to the proxy, each for 127 clients at once */
+
 enum tristero_event_kind {
     TRISTERO_ATTACHED,          /* again: there is no such event for the first time */
     TRISTERO_MOVED,             /* the same, but at a new address, since the old one is gone */
@@ -143,7 +145,7 @@ struct tristero_service {
     int (*connect)(void *context);
     void (*event)(void *context, const struct tristero_event *event);   /* or NULL */
     void *context;
-    int connections;            /* to the proxy, each for 127 clients at once; 0: one */
+    int connections;            /* to the proxy, at most TRISTERO_CONNECTIONS_MAX; 0: one */
 };
 
 /* Opens a tunnel and attaches to it, which may take the time that the proxy's options

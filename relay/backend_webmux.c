@@ -15,7 +15,6 @@ enum {
     ACCEPTS_A_TURN = 32,
     ACCEPT_PAUSE_MS = 100,              /* with no descriptor left to accept with */
     LAST_BYTES_PAUSE_MS = 20,           /* between looks at whether they have arrived */
-    CARRIERS_MAX = 16,                  /* of one tunnel */
     KEEPALIVE_MS = 12000,               /* a server that is gone is noticed within a minute */
     WAITING_BYTES = 64 << 20,           /* for slow clients of a tunnel, all together */
     GROWTH_BYTES = 64 << 20,            /* of windows, the same */
@@ -203,7 +202,7 @@ static void take_server(struct hub *hub, int socket, const struct net_address *p
     struct mux_carrier *carrier;
     int err;
 
-    if (hub->mux.carriers_count >= CARRIERS_MAX) {
+    if (hub->mux.carriers_count >= WEBMUX_CARRIERS_MAX) {
         refuse_carrier(hub, socket, "it has as many as it may");
         return;
     }

@@ -4,6 +4,7 @@ noinst_LTLIBRARIES += relay/libends.la relay/libmux.la relay/librelay.la
 
 relay_libends_la_SOURCES = \
 	relay/net_address.c relay/net_address.h \
+	relay/number.c relay/number.h \
 	relay/socket.c relay/socket.h \
 	relay/uri.c relay/uri.h \
 	relay/waker.c relay/waker.h

@@ -1,9 +1,10 @@
 #include "relay/net_address.h"
 
+#include "relay/number.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ::ffff:a.b.c.d becomes a.b.c.d. */
@@ -53,15 +54,11 @@ int net_address_parse_with_port(const char *text, struct net_address *address)
 {
     const char *colon = strrchr(text, ':');
     char host[INET6_ADDRSTRLEN + 2];
-    char *end;
-    unsigned long port;
+    int64_t port;
 
     if (!colon || colon == text || (size_t)(colon - text) >= sizeof host)
         return -EINVAL;
-    if (colon[1] < '0' || colon[1] > '9')
-        return -EINVAL;
-    port = strtoul(colon + 1, &end, 10);
-    if (*end || end - colon > 6 || port > UINT16_MAX)
+    if (strlen(colon + 1) > 5 || number_parse(colon + 1, strlen(colon + 1), 0, UINT16_MAX, &port))
         return -EINVAL;
     memcpy(host, text, (size_t)(colon - text));
     host[colon - text] = '\0';

@@ -12,6 +12,7 @@
 enum {
     WEBMUX_SESSIONS = 127,              /* at once: ids 3, 5, ... 255 */
     WEBMUX_IDS = 256,
+    WEBMUX_CARRIERS_MAX = 16,           /* of one tunnel, at the proxy */
     WEBMUX_FIRST_CREDIT = 16384,        /* of each direction, until an end says otherwise */
     WEBMUX_WINDOW = 1 << 20,            /* what an end says that has no reason to say less */
     WEBMUX_WINDOW_MAX = 16 << 20,       /* what a window grows to */

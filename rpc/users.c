@@ -1,6 +1,7 @@
 #include "rpc/users.h"
 
 #include "relay/log.h"
+#include "relay/number.h"
 #include "relay/settings_file.h"
 #include "rpc/verified.h"
 
@@ -92,9 +93,10 @@ static int check_sha512(const struct reader *reader, const char *rest)
     if (strncmp(rest, mark, sizeof mark - 1) == 0) {
         const char *digits = rest + sizeof mark - 1;
         size_t count = strspn(digits, "0123456789");
-        long rounds = count && count < 10 ? strtol(digits, NULL, 10) : -1;
+        int64_t rounds;
 
-        if (digits[count] != '$' || rounds < SHA512_ROUNDS_MIN || rounds > SHA512_ROUNDS_MAX)
+        if (digits[count] != '$' ||
+            number_parse(digits, count, SHA512_ROUNDS_MIN, SHA512_ROUNDS_MAX, &rounds))
             return complain(reader, "SHA-512 has a wrong number of rounds, expected one from %d "
                             "to %d", SHA512_ROUNDS_MIN, SHA512_ROUNDS_MAX);
         rest = digits + count + 1;

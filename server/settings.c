@@ -1,5 +1,6 @@
 #include "server/settings.h"
 
+#include "relay/number.h"
 #include "relay/socket.h"
 
 #include <errno.h>
@@ -21,27 +22,6 @@ enum {
     LEAST_REQUEST_BYTES = 1024,         /* the longest URI, and some XML around it */
     VALUE_SHOWN_BYTES = 100             /* of a wrong value, in its error */
 };
-
-/* Digits only: strtoll would take signs, blanks and whatever follows. */
-static int parse_number(const char *text, size_t length, int64_t lowest, int64_t highest,
-                        int64_t *number)
-{
-    int64_t sum = 0;
-
-    if (!length)
-        return -EINVAL;
-    for (size_t i = 0; i < length; i++) {
-        if (text[i] < '0' || text[i] > '9')
-            return -EINVAL;
-        sum = sum * 10 + (text[i] - '0');
-        if (sum > highest)
-            return -EINVAL;
-    }
-    if (sum < lowest)
-        return -EINVAL;
-    *number = sum;
-    return 0;
-}
 
 static int parse_choice(const char *text, const char *const *names, size_t count)
 {
@@ -140,9 +120,9 @@ static int set_ports(const struct setting *setting, const char *value, struct co
 
     if (!dash)
         return -EINVAL;
-    if (parse_number(value, (size_t)(dash - value), setting->lowest, setting->highest, &low))
+    if (number_parse(value, (size_t)(dash - value), setting->lowest, setting->highest, &low))
         return -EINVAL;
-    if (parse_number(dash + 1, strlen(dash + 1), low + 1, setting->highest, &high))
+    if (number_parse(dash + 1, strlen(dash + 1), low + 1, setting->highest, &high))
         return -EINVAL;
     config->relay.port_low = (uint16_t)low;
     config->relay.port_high = (uint16_t)high;
@@ -158,7 +138,7 @@ static int set_max_tunnels(const struct setting *setting, const char *value,
                            struct config *config)
 {
     int64_t number;
-    int err = parse_number(value, strlen(value), setting->lowest, setting->highest, &number);
+    int err = number_parse(value, strlen(value), setting->lowest, setting->highest, &number);
 
     if (err)
         return err;
@@ -169,14 +149,14 @@ static int set_max_tunnels(const struct setting *setting, const char *value,
 
 static int set_number(const struct setting *setting, const char *value, struct config *config)
 {
-    return parse_number(value, strlen(value), setting->lowest, setting->highest,
+    return number_parse(value, strlen(value), setting->lowest, setting->highest,
                         (int64_t *)((char *)config + setting->number_at));
 }
 
 static int set_count(const struct setting *setting, const char *value, struct config *config)
 {
     int64_t number;
-    int err = parse_number(value, strlen(value), setting->lowest, setting->highest, &number);
+    int err = number_parse(value, strlen(value), setting->lowest, setting->highest, &number);
 
     if (err)
         return err;
@@ -198,7 +178,7 @@ static int set_trusted_proxy(const struct setting *setting, const char *value,
 static int set_seconds(const struct setting *setting, const char *value, struct config *config)
 {
     int64_t seconds;
-    int err = parse_number(value, strlen(value), setting->lowest, setting->highest, &seconds);
+    int err = number_parse(value, strlen(value), setting->lowest, setting->highest, &seconds);
 
     if (err)
         return err;

@@ -22,6 +22,7 @@ unit_tests = \
 	tests/unit/test_limits \
 	tests/unit/test_methods \
 	tests/unit/test_net_address \
+	tests/unit/test_number \
 	tests/unit/test_port_pool \
 	tests/unit/test_refusals \
 	tests/unit/test_relay \
@@ -88,6 +89,8 @@ tests_unit_test_methods_CFLAGS = $(unit_cflags) $(XMLRPC_SERVER_CFLAGS)
 tests_unit_test_methods_LDADD = rpc/librpc.la $(XMLRPC_SERVER_LIBS) $(unit_libs)
 tests_unit_test_net_address_CFLAGS = $(unit_cflags)
 tests_unit_test_net_address_LDADD = $(unit_libs)
+tests_unit_test_number_CFLAGS = $(unit_cflags)
+tests_unit_test_number_LDADD = $(unit_libs)
 tests_unit_test_port_pool_SOURCES = tests/unit/test_port_pool.c $(sockets)
 tests_unit_test_port_pool_CFLAGS = $(unit_cflags)
 tests_unit_test_port_pool_LDADD = $(unit_libs)

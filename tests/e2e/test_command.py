@@ -120,6 +120,14 @@ class Asking(CommandCase):
                 self.assertEqual(done.returncode, 2)
                 self.assertNotEqual(done.stderr, "")
 
+    def test_numbers_are_digits_alone(self):
+        for option, backend in (("--tunnels", "tcp"), ("--connections", "webmux"), ("--timeout", "tcp")):
+            for number in (" 5", "+5", "-5", "5 ", "5.", "0x5", "", "\u0665", "99999999999999999999"):
+                with self.subTest(option=option, number=number):
+                    done = self.command("expose", "80", "--backend", backend, option, number, timeout_s=10)
+                    self.assert_fails(done, "expected a whole number from 1 to ")
+                    self.assertEqual(done.returncode, 2)
+
     def test_help_and_version_are_told(self):
         done = run([TUNNEL, "--help"])
         self.assertEqual(done.returncode, 0, done.stderr)
