@@ -137,13 +137,18 @@ struct tristero_event {
 };
 
 struct tristero_service {
+    /* Both are called by the thread that runs the server, event also by the one that frees
+     * it. Neither may wait, since all clients would wait with them, nor run or free the
+     * server; but stop it, and look at it. */
+
     /* A client has come. Returns a stream socket, connected or about to be, that is
      * the library's from then on, and that the client is to be relayed with; or a
      * negative errno. -EAGAIN: the service is too busy, and this is called again in a moment,
-     * for as long as the client waits. Must not wait. Called by the thread that runs the server, as
-     * is event. */
+     * for as long as the client waits. */
     int (*connect)(void *context);
-    void (*event)(void *context, const struct tristero_event *event);   /* or NULL */
+
+    /* NULL: nobody is told. What event points to is there until it returns. */
+    void (*event)(void *context, const struct tristero_event *event);
     void *context;
     int connections;            /* to the proxy, at most TRISTERO_CONNECTIONS_MAX; 0: one */
 };
