@@ -301,6 +301,7 @@ class Life(ProxyCase):
         self._talk()            # waits for the carrier
         self.assertEqual(self.proxy.calls.count("open webmux"), 1)
         self.expect_error(program, "carrier 1 ended")
+        self.assertRegex(program.errors(), r"carrier 1 ended: [^;\n]*\n(.*\n)*.*carrier 1: next try in [01]\.\d s\n")
 
     def test_a_lost_tunnel_is_opened_anew_and_the_change_is_told(self):
         program = self.expose_service(echo)

@@ -122,7 +122,9 @@ class Tunnel:
                 await self._renew(generation)
             if was_good and loop.time() - began > STEADY_S:
                 backoff_s = BACKOFF_FIRST_S
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1))
+            wait_s = backoff_s * random.uniform(0.5, 1)
+            log.info("carrier %d: next try in %.1f s", number, wait_s)
+            await asyncio.sleep(wait_s)
             backoff_s = min(2 * backoff_s, BACKOFF_LAST_S)
 
     async def _attach(self, number: int, connection: Optional[socket.socket]) -> bool:
@@ -143,7 +145,7 @@ class Tunnel:
             why = await carrier.run()
         finally:
             self._carrying -= 1
-        log.warning("carrier %d ended: %s; attaching again", number, why)
+        log.warning("carrier %d ended: %s", number, why)
         if carrier.was_heard:
             self._turned_away = 0
         else:                           # a proxy that takes it has a word at once
