@@ -19,6 +19,7 @@ enum { QUEUE_BYTES = 64 << 10 };        /* of usual lines; as much again is for 
 /* What is one write. */
 struct item {
     STAILQ_ENTRY(item) entry;
+    enum outlet_rank rank;
     size_t count;
     char bytes[];
 };
@@ -84,17 +85,18 @@ static bool is_empty(const struct queue *queue)
 /* Once a line is left out, so are those that follow, until that is told. */
 static bool has_room(const struct queue *queue, enum outlet_rank rank)
 {
-    if (rank == OUTLET_DEAR)
-        return queue->bytes < (size_t)2 * QUEUE_BYTES;
-    return queue->bytes < QUEUE_BYTES && !queue->left_out;
+    if (rank == OUTLET_USUAL)
+        return queue->bytes < QUEUE_BYTES && !queue->left_out;
+    return queue->bytes < (size_t)2 * QUEUE_BYTES;
 }
 
-static struct item *item_new(const char *bytes, size_t count)
+static struct item *item_new(enum outlet_rank rank, const char *bytes, size_t count)
 {
     struct item *item = malloc(sizeof *item + count);
 
     if (!item)
         return NULL;
+    item->rank = rank;
     item->count = count;
     memcpy(item->bytes, bytes, count);
     return item;
@@ -134,7 +136,7 @@ static void put_left_out(struct queue *queue)
     char line[OUTLET_LINE_BYTES];
     size_t count = keeper.tell_left_out(keeper.context, (enum outlet)(queue - queues),
                                         queue->left_out, line);
-    struct item *item = count ? item_new(line, count) : NULL;
+    struct item *item = count ? item_new(OUTLET_USUAL, line, count) : NULL;
 
     queue->left_out = 0;
     if (item)
@@ -144,8 +146,6 @@ static void put_left_out(struct queue *queue)
 
 static void note_failure(struct queue *queue, int err)
 {
-    if (queue->fd != STDOUT_FILENO || queue->has_failed)
-        return;
     queue->has_failed = true;
     drop_all(queue);
     pthread_cond_broadcast(&queue->changed);
@@ -157,6 +157,7 @@ static void note_failure(struct queue *queue, int err)
 static void write_item(struct queue *queue)
 {
     struct item *item = take(queue);
+    bool may_fail = item->rank == OUTLET_FRAME || queue->fd != STDOUT_FILENO;
     int err;
 
     queue->is_writing = true;
@@ -165,7 +166,7 @@ static void write_item(struct queue *queue)
     pthread_mutex_lock(&queue->lock);
     queue->is_writing = false;
     drop(queue, item);
-    if (err)
+    if (err && !may_fail)
         note_failure(queue, err);
 }
 
@@ -258,7 +259,7 @@ void outlets_end(void)
 
 static void queue_write(struct queue *queue, enum outlet_rank rank, const char *bytes, size_t count)
 {
-    struct item *item = has_room(queue, rank) ? item_new(bytes, count) : NULL;
+    struct item *item = has_room(queue, rank) ? item_new(rank, bytes, count) : NULL;
 
     if (item)
         put(queue, item);

@@ -17,7 +17,8 @@ enum outlet { OUTLET_OUTPUT, OUTLET_ERRORS };
 
 enum outlet_rank {
     OUTLET_USUAL,
-    OUTLET_DEAR                         /* it is left out only where usual ones lie twice over */
+    OUTLET_DEAR,                        /* it is left out only where usual ones lie twice over */
+    OUTLET_FRAME                        /* the same, of a screen: it may fail to be written */
 };
 
 enum { OUTLET_LINE_BYTES = 256, OUTLET_FLUSH_MS = 1000 };
@@ -29,8 +30,8 @@ struct outlet_keeper {
      * has, 0 where there is to be none. */
     size_t (*tell_left_out)(void *context, enum outlet outlet, unsigned long count,
                             char line[OUTLET_LINE_BYTES]);
-    /* Standard output can't be written to, for that positive errno. Called once. Of standard
-     * error, a line that can't be written is lost. */
+    /* A line can't be written to standard output, for that positive errno. Called once. Of
+     * standard error, such a line is lost. */
     void (*failed)(void *context, int err);
     void *context;
 };

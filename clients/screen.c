@@ -63,7 +63,7 @@ static void send_frame(struct screen *screen)
     char *bytes = count > 0 ? malloc((size_t)count) : NULL;
 
     if (bytes && pread(fd, bytes, (size_t)count, 0) == count)
-        outlet_write(OUTLET_OUTPUT, OUTLET_DEAR, bytes, (size_t)count);
+        outlet_write(OUTLET_OUTPUT, OUTLET_FRAME, bytes, (size_t)count);
     else if (count > 0)
         clearok(curscr, TRUE);
     free(bytes);

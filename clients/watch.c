@@ -163,12 +163,10 @@ int watch(struct report *report, struct exposure *exposures, unsigned count, int
             eventfd_read(report->wake_fd, &asked);
         if (polled[0].revents)
             take_signals(&watcher);
-        if (polled[2].revents & POLLIN) {
-            if (screen_was_pressed('q'))
-                break;
-        } else if (polled[2].revents) {
+        if (polled[2].revents & ~POLLIN)
             has_keys = false;           /* the terminal is gone; SIGHUP says so */
-        }
+        else if (polled[2].revents && screen_was_pressed('q'))
+            break;
         if (watcher.is_over)
             break;
     }

@@ -17,7 +17,7 @@ import time
 
 import harness
 from expose_harness import ExposeCase, address_of_url
-from harness import TUNNEL, connect, receive_exactly, start, wait_until
+from harness import TUNNEL, connect, in_thread, receive_exactly, start, wait_until
 from ssh_harness import SSH
 
 PAGE_BYTES = 4096
@@ -49,10 +49,15 @@ class _Reader:
             pass
         return self.text
 
+    def hang_up(self):
+        os.close(self.fd)
+        self.fd = -1
+
     def close(self):
         """Once the command has ended."""
-        harness.refuse_sanitizer_reports(self.read_all(), "the command")
-        os.close(self.fd)
+        if self.fd >= 0:
+            harness.refuse_sanitizer_reports(self.read_all(), "the command")
+            self.hang_up()
 
     def read_piece(self):
         try:
@@ -196,8 +201,9 @@ class Lines(UnreadCase):
         while not listening():
             events.read_piece()
         self.visit(address())
+        reading = in_thread(events.read_all)
         self.assert_ends(process)
-        told = [json.loads(line) for line in events.read_all().splitlines()]
+        told = [json.loads(line) for line in reading.result().splitlines()]
         urls = [object["url"] for object in told if object["event"] == "address"]
         self.assertEqual([address_of_url(url)[1] for url in urls[:len(visited)]], visited)
 
@@ -212,8 +218,10 @@ def is_writing(process):
     return False
 
 
-class Terminal(UnreadCase):
+class TerminalCase(UnreadCase):
     STOP, GO_ON = b"\x13", b"\x11"      # Ctrl-S, Ctrl-Q
+
+    before_it = ()                      # the words before the command
 
     def setUp(self):
         self.master, terminal = pty.openpty()
@@ -222,7 +230,7 @@ class Terminal(UnreadCase):
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.before = termios.tcgetattr(terminal)
         environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-        self.process = start(["setsid", "--ctty", TUNNEL, "--proxy", self.daemon.url, "expose",
+        self.process = start(["setsid", "--ctty", *self.before_it, TUNNEL, "--proxy", self.daemon.url, "expose",
                               str(self.line_service())], stdin=terminal, stdout=terminal, stderr=terminal,
                              env={**environment, "TERM": "xterm", "LC_ALL": "C.UTF-8"})
         os.close(terminal)
@@ -239,6 +247,8 @@ class Terminal(UnreadCase):
         self.type(self.STOP)
         wait_until(lambda: is_writing(self.process), "a frame waits for the terminal")
 
+
+class Terminal(TerminalCase):
     def test_clients_are_served_while_the_terminal_stands_still_and_a_signal_ends_it(self):
         self.freeze()
         for _ in range(20):
@@ -264,6 +274,22 @@ class Terminal(UnreadCase):
             self.process.send_signal(signal.SIGWINCH)       # it draws all of it
         for _ in range(20):
             self.visit(self.address)
+        self.assert_ends(self.process)
+
+
+class TerminalThatGoes(TerminalCase):
+    before_it = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+
+    def test_without_its_terminal_it_goes_on_where_sighup_is_ignored(self):
+        def processor_s():
+            with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
+                return sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+        self.view.hang_up()
+        before_s = processor_s()
+        time.sleep(2)                   # some frames are due
+        self.assertLess(processor_s() - before_s, 1)
+        self.visit(self.address)
         self.assert_ends(self.process)
 
 
