@@ -101,7 +101,7 @@ static bool find_key(struct carrier *carrier, struct tristero_error *error)
         free(line);
         return false;
     }
-    if (carrier->key_line && strcmp(strchr(carrier->key_line, ' '), strchr(line, ' ')) != 0)
+    if (carrier->key_line && strcmp(strchrnul(carrier->key_line, ' '), strchrnul(line, ' ')) != 0)
         carrier->has_other_key = true;
     free(carrier->key_line);
     carrier->key_line = line;
@@ -173,7 +173,8 @@ static void take_client(struct carrier *carrier)
 {
     struct sockaddr_un nobody;
     socklen_t length = sizeof nobody;
-    int client = accept4(carrier->folder.listener, (struct sockaddr *)&nobody, &length, SOCK_CLOEXEC);
+    int client = accept4(carrier->folder.listener, (struct sockaddr *)&nobody, &length,
+                         SOCK_CLOEXEC);
 
     if (client >= 0)
         directory_take(carrier->exposure->target.directory, client);
@@ -197,14 +198,15 @@ enum life { GOES_ON, ENDED, TOO_LATE, STOPPED };
 static enum life look(struct carrier *carrier, struct ssh_child *child, int64_t attach_until_ms)
 {
     int64_t until_ms = carrier->is_attached ? INT64_MAX : attach_until_ms;
-    bool rests = carrier->listener_rests_ms > clock_ms();
+    int64_t rests_ms = carrier->listener_rests_ms;
+    bool rests = rests_ms > clock_ms();
     struct pollfd polled[] = {
         { .fd = carrier->stop_fd, .events = POLLIN },
         { .fd = child->errors, .events = POLLIN },
         { .fd = rests ? -1 : carrier->folder.listener, .events = POLLIN },
     };
 
-    waker_poll(NULL, polled, 3, rests ? clock_earlier(until_ms, carrier->listener_rests_ms) : until_ms);
+    waker_poll(NULL, polled, 3, rests ? clock_earlier(until_ms, rests_ms) : until_ms);
     if (polled[0].revents)
         return STOPPED;
     if (polled[1].revents && !ssh_child_hear(child, take_line, carrier))

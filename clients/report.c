@@ -247,7 +247,8 @@ static void format_event(const struct exposure *exposure, const struct tristero_
 
     switch (event->kind) {
     case TRISTERO_ATTACHED:
-        snprintf(line, REPORT_EVENT_BYTES, "attached again, at the same address%s%s", semicolon, event->text);
+        snprintf(line, REPORT_EVENT_BYTES, "attached again, at the same address%s%s", semicolon,
+                 event->text);
         break;
     case TRISTERO_MOVED:
         snprintf(line, REPORT_EVENT_BYTES, "attached again, at a new address: %s%s%s", exposure->url,

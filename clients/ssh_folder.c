@@ -103,9 +103,10 @@ static int write_file(const struct ssh_folder *folder, const char *name, const c
 
 int ssh_folder_write(const struct ssh_folder *folder, const char *user, const char *line)
 {
+    const char *key = strchrnul(line, ' ');
     int err = write_file(folder, SSH_CHILD_CONFIG, "User ", user);
 
-    return err ? err : write_file(folder, SSH_CHILD_KNOWN_HOSTS, SSH_CHILD_HOST, strchr(line, ' '));
+    return err ? err : write_file(folder, SSH_CHILD_KNOWN_HOSTS, SSH_CHILD_HOST, key);
 }
 
 void ssh_folder_goal(const struct target *target, char goal[SSH_FOLDER_GOAL_BYTES])
