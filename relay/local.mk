@@ -13,6 +13,7 @@ relay_libmux_la_SOURCES = \
 	relay/buffer_pool.c relay/buffer_pool.h \
 	relay/byte_queue.c relay/byte_queue.h \
 	relay/mux.c relay/mux.h relay/mux_private.h \
+	relay/mux_bytes.c \
 	relay/mux_carrier.c \
 	relay/mux_stream.c \
 	relay/rate.c relay/rate.h \

@@ -82,11 +82,11 @@ void mux_carrier_free(struct mux_carrier *carrier)
     free(carrier);
 }
 
-static void may_send(struct mux_carrier *carrier, uint8_t session)
+static void line_up(struct mux_carrier *carrier, uint8_t session)
 {
     for (unsigned id = 0; id < WEBMUX_IDS; id++) {
         if (carrier->by_session[id] && (session == 0 || session == id))
-            mux_stream_may_send(carrier->by_session[id]);
+            mux_stream_line_up(carrier->by_session[id]);
     }
 }
 
@@ -99,7 +99,7 @@ static void handle(struct mux_carrier *carrier, const struct webmux_event *event
         mux_stream_opened(carrier, event->session);
         return;
     case WEBMUX_CREDIT:
-        may_send(carrier, event->session);
+        line_up(carrier, event->session);
         return;
     case WEBMUX_ERROR:
         mux_carrier_fail(carrier, event->error);

@@ -1,4 +1,4 @@
-/* The sockets of a mux's streams. */
+/* The life of a mux's streams: how they come to their sockets, and how they end. */
 #include "relay/mux_private.h"
 
 #include "relay/socket.h"
@@ -12,79 +12,31 @@
 
 enum { CONNECT_AGAIN_MS = 20 };
 
-static struct mux *mux_of(const struct mux_stream *stream)
+void mux_stream_moved(struct mux_stream *stream)
 {
-    return stream->carrier->mux;
-}
-
-static struct webmux *webmux_of(const struct mux_stream *stream)
-{
-    return &stream->carrier->webmux;
-}
-
-/* Once its session is over, all that is left of it may be bytes for a slow socket; the
- * session may be another stream's then. */
-static bool has_session(const struct mux_stream *stream)
-{
-    return stream->carrier->by_session[stream->session] == stream;
-}
-
-static void moved(struct mux_stream *stream)
-{
-    stream->moved_ms = stream->lingers_since_ms = mux_of(stream)->now_ms;
+    stream->moved_ms = stream->lingers_since_ms = stream->carrier->mux->now_ms;
 }
 
 /* Time has to be looked at no later than that. */
 static void look_by(struct mux_stream *stream, int64_t time_ms)
 {
-    mux_of(stream)->look_ms = clock_earlier(mux_of(stream)->look_ms, time_ms);
-}
-
-static void set_ready(struct mux_stream *stream, bool is_ready)
-{
-    if (stream->is_ready == is_ready)
-        return;
-    stream->is_ready = is_ready;
-    if (is_ready)
-        TAILQ_INSERT_TAIL(&stream->carrier->ready, stream, entry);
-    else
-        TAILQ_REMOVE(&stream->carrier->ready, stream, entry);
-}
-
-/* Whether it has its turn among those with bytes for their sockets. */
-static void set_held(struct mux_stream *stream, bool is_held)
-{
-    if (stream->is_held == is_held)
-        return;
-    stream->is_held = is_held;
-    if (is_held)
-        TAILQ_INSERT_TAIL(&mux_of(stream)->held, stream, turn);
-    else
-        TAILQ_REMOVE(&mux_of(stream)->held, stream, turn);
-}
-
-static void drop_queue(struct mux_stream *stream)
-{
-    mux_of(stream)->waiting -= stream->queue.count;
-    byte_queue_clear(&stream->queue);
-    set_held(stream, false);
+    stream->carrier->mux->look_ms = clock_earlier(stream->carrier->mux->look_ms, time_ms);
 }
 
 /* Its part is over: its socket is closed, in one way or the other. */
 static void leave(struct mux_stream *stream, void (*close_socket)(int), const char *why)
 {
-    struct mux *mux = mux_of(stream);
+    struct mux *mux = stream->carrier->mux;
 
-    set_ready(stream, false);
     if (stream->socket >= 0) {
         mux_forget(mux, stream->socket);    /* another process may have it, too */
         close_socket(stream->socket);
     }
     stream->socket = -1;
     stream->is_over = true;
-    drop_queue(stream);
+    mux_stream_drop(stream);
     mux->streams_count--;
-    if (has_session(stream))
+    if (mux_stream_has_session(stream))
         stream->carrier->by_session[stream->session] = NULL;
     TAILQ_REMOVE(&stream->carrier->streams, stream, sibling);
     TAILQ_INSERT_TAIL(&mux->ended, stream, entry);
@@ -95,119 +47,23 @@ void mux_stream_break(struct mux_stream *stream, const char *why)
 {
     if (stream->is_over)
         return;
-    if (has_session(stream))
-        webmux_reset(webmux_of(stream), stream->session);
+    if (mux_stream_has_session(stream))
+        webmux_reset(&stream->carrier->webmux, stream->session);
     leave(stream, socket_reset, why);
 }
 
-static void finish_if_over(struct mux_stream *stream)
+void mux_stream_end_one_way(struct mux_stream *stream)
 {
-    if (!stream->is_over && stream->socket_ended && stream->end_passed_on)
+    mux_stream_moved(stream);
+    look_by(stream, stream->moved_ms + stream->carrier->mux->limits.linger_ms);
+    if (stream->socket_ended && stream->end_passed_on)
         leave(stream, socket_close, "finished");
-}
-
-/* The socket takes nothing more. What it gave before that is passed on first. */
-static void note_break(struct mux_stream *stream)
-{
-    stream->broke = stream->can_read = true;
-    stream->can_write = false;
-    drop_queue(stream);
-    mux_stream_may_send(stream);
-}
-
-static void pass_end_on(struct mux_stream *stream)
-{
-    if (!stream->end_came || stream->end_passed_on || stream->broke || stream->queue.count ||
-        stream->is_connecting)
-        return;
-    if (shutdown(stream->socket, SHUT_WR) < 0) {
-        note_break(stream);
-        return;
-    }
-    stream->end_passed_on = true;
-    moved(stream);
-    look_by(stream, stream->moved_ms + mux_of(stream)->limits.linger_ms);
-    finish_if_over(stream);
-}
-
-/* How much of the bytes the socket has taken, within the rate; less than 0: it has broken
- * off. */
-static ssize_t give(struct mux_stream *stream, const void *bytes, size_t count)
-{
-    ssize_t sent;
-
-    count = mux_allowed(mux_of(stream), count);
-    if (!count || !stream->can_write)
-        return 0;
-    sent = send(stream->socket, bytes, count, MSG_NOSIGNAL);
-    if (sent < 0 && (errno == EAGAIN || errno == EINTR))
-        sent = 0;
-    if (sent < 0) {
-        note_break(stream);
-        return sent;
-    }
-    stream->can_write = (size_t)sent == count;
-    mux_use_up(mux_of(stream), (size_t)sent);
-    stream->bytes_to_socket += (size_t)sent;
-    mux_of(stream)->bytes_to_sockets += (size_t)sent;
-    if (sent)
-        moved(stream);
-    return sent;
-}
-
-void mux_stream_deliver(struct mux_stream *stream)
-{
-    size_t count;
-    const void *bytes = byte_queue_look(&stream->queue, &count);
-    ssize_t sent = give(stream, bytes, count);
-
-    if (sent < 0)
-        return;
-    set_held(stream, false);
-    byte_queue_drop(&stream->queue, (size_t)sent);
-    mux_of(stream)->waiting -= (size_t)sent;
-    set_held(stream, stream->queue.count && stream->can_write);     /* after the others */
-    if (sent && has_session(stream))
-        webmux_took(webmux_of(stream), stream->session, (size_t)sent, stream->queue.count == 0);
-    pass_end_on(stream);
-}
-
-static void keep(struct mux_stream *stream, const uint8_t *bytes, size_t count)
-{
-    size_t before = stream->queue.count;
-    int err = byte_queue_put(&stream->queue, bytes, count);
-
-    mux_of(stream)->waiting += stream->queue.count - before;
-    set_held(stream, stream->can_write);
-    if (err)
-        mux_stream_break(stream, "no memory");
-}
-
-void mux_stream_take(struct mux_stream *stream, const uint8_t *bytes, size_t count)
-{
-    ssize_t sent = 0;
-
-    if (!stream->broke && !stream->is_connecting && !stream->queue.count &&
-        TAILQ_EMPTY(&mux_of(stream)->held))
-        sent = give(stream, bytes, count);
-    if (stream->broke || stream->is_over)
-        return;
-    if (sent)
-        webmux_took(webmux_of(stream), stream->session, (size_t)sent, (size_t)sent == count);
-    if ((size_t)sent < count)
-        keep(stream, bytes + sent, count - (size_t)sent);
-}
-
-void mux_stream_take_end(struct mux_stream *stream)
-{
-    stream->end_came = true;
-    pass_end_on(stream);
 }
 
 void mux_stream_confirmed(struct mux_stream *stream)
 {
     stream->is_confirmed = true;
-    moved(stream);
+    mux_stream_moved(stream);
 }
 
 static bool has_bytes(const struct mux_stream *stream)
@@ -232,43 +88,12 @@ static void finish_connecting(struct mux_stream *stream)
     }
     stream->is_connecting = false;
     stream->broke = err != 0;
-    if (webmux_of(stream)->opens)
+    if (stream->carrier->webmux.opens)
         return;
     stream->was_connected = true;
-    mux_of(stream)->handler->connected(mux_of(stream), stream);
+    stream->carrier->mux->handler->connected(stream->carrier->mux, stream);
     mux_stream_confirmed(stream);
-    webmux_confirm(webmux_of(stream), stream->session);
-}
-
-static void take_end_of_socket(struct mux_stream *stream)
-{
-    stream->socket_ended = true;
-    webmux_end(webmux_of(stream), stream->session);
-    moved(stream);
-    look_by(stream, stream->moved_ms + mux_of(stream)->limits.linger_ms);
-    finish_if_over(stream);
-}
-
-/* Its end needs no credit. */
-static bool has_nothing_but_its_end(const struct mux_stream *stream)
-{
-    char byte;
-
-    return stream->hung_up && !stream->socket_ended && !stream->is_connecting &&
-           recv(stream->socket, &byte, sizeof byte, MSG_PEEK) == 0;
-}
-
-void mux_stream_may_send(struct mux_stream *stream)
-{
-    bool may_send = has_session(stream) &&
-                    webmux_may_send(webmux_of(stream), stream->session) != 0;
-
-    if (stream->broke && !may_send)     /* who knows when there would be credit again */
-        mux_stream_break(stream, "it broke off");
-    else if (!may_send && has_nothing_but_its_end(stream))
-        take_end_of_socket(stream);
-    else
-        set_ready(stream, may_send && stream->can_read && !stream->socket_ended);
+    webmux_confirm(&stream->carrier->webmux, stream->session);
 }
 
 static void ready(struct mux_source *source, uint32_t events)
@@ -286,70 +111,13 @@ static void ready(struct mux_source *source, uint32_t events)
     stream->broke |= (events & EPOLLERR) != 0;
     stream->can_read |= (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
     stream->can_write |= (events & EPOLLOUT) != 0 && !stream->broke;
-    set_held(stream, stream->queue.count && stream->can_write);
-    pass_end_on(stream);
-    if (!stream->is_over)
-        mux_stream_may_send(stream);
-}
-
-/* What is received, but no frame can be made of, is the end or a failure. */
-static void take_failure(struct mux_stream *stream, ssize_t received)
-{
-    if (received < 0 && errno == EINTR)
-        return;
-    if (received == 0 && !stream->broke)
-        take_end_of_socket(stream);
-    else if (received < 0 && errno == EAGAIN && !stream->broke)
-        stream->can_read = false;
-    else
-        mux_stream_break(stream, "it broke off");
-}
-
-static size_t make_frame(struct mux_stream *stream, uint8_t *room, size_t count)
-{
-    size_t padding = webmux_padding(count);
-
-    mux_use_up(mux_of(stream), count);
-    webmux_send(webmux_of(stream), stream->session, count, room);
-    memset(room + WEBMUX_SHORT_BYTES + count, 0, padding);
-    stream->bytes_from_socket += count;
-    mux_of(stream)->bytes_from_sockets += count;
-    moved(stream);
-    return WEBMUX_SHORT_BYTES + count + padding;
-}
-
-size_t mux_stream_fill(struct mux_stream *stream, uint8_t *room, size_t room_bytes)
-{
-    size_t count = webmux_may_send(webmux_of(stream), stream->session);
-    size_t fits = room_bytes - WEBMUX_SHORT_BYTES - webmux_padding(1);
-    size_t used = 0;
-    ssize_t received;
-
-    if (count > fits)
-        count = fits;
-    set_ready(stream, false);
-    if (!count) {
-        mux_stream_may_send(stream);
-        return 0;
-    }
-    count = mux_allowed(mux_of(stream), count);
-    received = recv(stream->socket, room + WEBMUX_SHORT_BYTES, count, 0);
-    if (received > 0) {
-        stream->can_read = (size_t)received == count || stream->hung_up || stream->broke ||
-                           stream->was_urgent;
-        used = make_frame(stream, room, (size_t)received);
-    } else {
-        take_failure(stream, received);
-    }
-    if (!stream->is_over)
-        mux_stream_may_send(stream);    /* and its next turn comes after the others' */
-    return used;
+    mux_stream_advance(stream);
 }
 
 /* A connected socket, or one that is about to be, becomes the stream's, or is reset. */
 static int use_socket(struct mux_stream *stream, int socket)
 {
-    struct mux *mux = mux_of(stream);
+    struct mux *mux = stream->carrier->mux;
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     int err = mux_watch(mux, socket, EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET,
@@ -368,12 +136,12 @@ static int use_socket(struct mux_stream *stream, int socket)
 
 static void join(struct mux_stream *stream)
 {
-    struct mux *mux = mux_of(stream);
+    struct mux *mux = stream->carrier->mux;
 
     stream->carrier->by_session[stream->session] = stream;
     TAILQ_INSERT_TAIL(&stream->carrier->streams, stream, sibling);
     mux->streams_count++;
-    moved(stream);
+    mux_stream_moved(stream);
     look_by(stream, mux->now_ms + mux->limits.linger_ms);
     if (mux->limits.idle_ms)
         look_by(stream, mux->now_ms + mux->limits.idle_ms);
@@ -416,7 +184,7 @@ int mux_add_stream(struct mux_carrier *carrier, int socket)
 
 static void get_socket(struct mux_stream *stream)
 {
-    struct mux *mux = mux_of(stream);
+    struct mux *mux = stream->carrier->mux;
     int socket = mux->handler->connect(mux, stream);
     int err = socket < 0 ? socket : use_socket(stream, socket);
 
@@ -459,18 +227,18 @@ static bool is_silent(const struct mux_stream *stream)
 /* By the rate alone. */
 static bool is_held_back(const struct mux_stream *stream)
 {
-    return stream->is_held || (stream->is_ready && !mux_allowed(mux_of(stream), 1));
+    return stream->is_held || (stream->is_ready && !mux_allowed(stream->carrier->mux, 1));
 }
 
 /* NULL, or why it has been silent for too long. */
 static const char *look_at_silence(struct mux_stream *stream, int64_t *look_ms)
 {
-    const struct mux_limits *limits = &mux_of(stream)->limits;
-    int64_t now_ms = mux_of(stream)->now_ms;
+    const struct mux_limits *limits = &stream->carrier->mux->limits;
+    int64_t now_ms = stream->carrier->mux->now_ms;
     int64_t idle_ms;
 
     if (is_held_back(stream))
-        moved(stream);
+        mux_stream_moved(stream);
     idle_ms = limits->idle_ms ? stream->moved_ms + limits->idle_ms : INT64_MAX;
     if (now_ms >= idle_ms)
         return "idle for too long";
