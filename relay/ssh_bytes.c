@@ -115,6 +115,8 @@ int stream_on_data(ssh_session session, ssh_channel channel, void *bytes, uint32
     count_waiting(stream);
     if (stream->buffered > CHANNEL_BYTES_MAX)
         carrier_fail(stream->carrier, "the server sent more than its window allows");
+    if (stream->buffered)
+        stream_call(stream);
     return (int)taken;
 }
 
@@ -139,10 +141,15 @@ static bool take_all(struct stream *stream)
     return true;
 }
 
-static bool may_deliver(const struct stream *stream)
+static bool has_to_deliver(const struct stream *stream)
 {
     return stream->waiting && stream->client >= 0 && !stream->client_is_full &&
-           !stream->client_broke && allowed(stream, stream->waiting) > 0;
+           !stream->client_broke;
+}
+
+static bool may_deliver(const struct stream *stream)
+{
+    return has_to_deliver(stream) && allowed(stream, stream->waiting) > 0;
 }
 
 static void deliver_to_client(struct stream *stream)
@@ -163,10 +170,15 @@ static size_t window(const struct stream *stream)
     return ssh_channel_window_size(stream->channel);
 }
 
-static bool may_read(const struct stream *stream)
+static bool has_to_read(const struct stream *stream)
 {
     return stream->can_read && stream->state == STREAM_OPEN && !stream->client_ended &&
-           !stream->client_broke && !stream->server_closed && !stream->to_server.bytes &&
+           !stream->client_broke && !stream->server_closed;
+}
+
+static bool may_read(const struct stream *stream)
+{
+    return has_to_read(stream) && !stream->to_server.bytes &&
            carrier_may_write(stream->carrier) && allowed(stream, window(stream)) > 0;
 }
 
@@ -186,7 +198,7 @@ static size_t write_to_channel(struct stream *stream, const char *bytes, size_t 
 static void pass_end_to_server(struct stream *stream)
 {
     stream->client_ended = true;
-    stream_moved(stream);
+    stream_begin_silence(stream);
     /* SSH_AGAIN: it will be sent. */
     if (ssh_channel_send_eof(stream->channel) == SSH_ERROR && !stream->server_closed)
         carrier_fail(stream->carrier, "the server has gone");
@@ -202,7 +214,7 @@ static void read_from_client(struct stream *stream)
         return;
     most = least(allowed(stream, window(stream)), BUFFER_BYTES);
     got = TEMP_FAILURE_RETRY(recv(stream->client, room, most, 0));
-    stream->can_read = got == (ssize_t)most;
+    stream->can_read = got == (ssize_t)most || (got > 0 && stream->reads_on);
     if (got == 0)
         pass_end_to_server(stream);
     if (got < 0 && errno != EAGAIN)
@@ -239,7 +251,7 @@ void stream_discard(struct stream *stream)
 /* --- both */
 
 /* What the first way leaves of the allowance may be nothing. */
-void stream_take_turn(struct stream *stream)
+void stream_move(struct stream *stream)
 {
     bool reads_first = stream->reads_first;
 
@@ -255,33 +267,26 @@ void stream_take_turn(struct stream *stream)
 
 bool stream_has_more(const struct stream *stream)
 {
+    return stream->to_server.bytes || has_to_deliver(stream) || has_to_read(stream);
+}
+
+bool stream_may_move(const struct stream *stream)
+{
     return may_deliver(stream) || may_read(stream);
 }
 
-struct pollfd stream_interest(const struct stream *stream)
+void stream_ready(struct stream *stream, uint32_t events)
 {
-    struct pollfd polled = { .fd = stream->client };
-
-    if (stream->state == STREAM_OPEN && !stream->client_ended && !stream->can_read)
-        polled.events |= POLLIN;
-    if (stream->client_is_full)
-        polled.events |= POLLOUT;
-    if (!polled.events && stream->hung_up)
-        polled.fd = -1;
-    return polled;
-}
-
-void stream_ready(struct stream *stream, short events)
-{
-    if (events & POLLOUT)
+    if (events & EPOLLOUT)
         stream->client_is_full = false;
-    if (events & POLLHUP)
-        stream->hung_up = true;
-    if (events & (POLLIN | POLLERR))
+    if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         stream->can_read = true;
-    if (events & POLLERR) {
+    if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP))
+        stream->reads_on = true;
+    if (events & EPOLLERR) {
         while (may_read(stream))        /* there may be bytes that came before the reset */
             read_from_client(stream);
         stream->client_broke = true;
     }
+    stream_call(stream);
 }

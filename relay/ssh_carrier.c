@@ -160,35 +160,9 @@ static bool make_room(struct carrier *carrier, size_t count)
     if (count <= carrier->polled_room)
         return true;
     free(carrier->polled);
-    free(carrier->of_polled);
     carrier->polled = calloc(2 * count, sizeof carrier->polled[0]);
-    /* Pointers are what it has. NOLINTNEXTLINE(bugprone-sizeof-expression) */
-    carrier->of_polled = calloc(2 * count, sizeof carrier->of_polled[0]);
-    carrier->polled_room = carrier->polled && carrier->of_polled ? 2 * count : 0;
-    return carrier->polled_room > 0;
-}
-
-/* The carrier's own socket is the first, then the forwards', then the streams'. */
-static size_t fill_polled(struct carrier *carrier, size_t *first_stream)
-{
-    struct forward *forward;
-    struct stream *stream;
-    size_t count = 0;
-
-    carrier->polled[count++] = (struct pollfd){ .fd = carrier->entrant.socket,
-                                                .events = own_events(carrier) };
-    for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry)) {
-        bool accepts = forward_accepts(carrier, forward);
-
-        carrier->polled[count++] = (struct pollfd){
-            .fd = accepts ? forward->tunnel->pair.client_listener : -1, .events = POLLIN };
-    }
-    *first_stream = count;
-    for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = stream_next(stream)) {
-        carrier->of_polled[count] = stream;
-        carrier->polled[count++] = stream_interest(stream);
-    }
-    return count;
+    carrier->polled_room = carrier->polled ? 2 * count : 0;
+    return carrier->polled;
 }
 
 static size_t forwards_count(const struct carrier *carrier)
@@ -201,17 +175,33 @@ static size_t forwards_count(const struct carrier *carrier)
     return count;
 }
 
-/* What poll has said. The streams come before the forwards and what the server
- * sends, which may add some. */
-static void move(struct carrier *carrier, size_t count, size_t first_stream)
+/* The carrier's own socket, then two of each forward. */
+static size_t fill_polled(struct carrier *carrier)
+{
+    struct pollfd *polled = carrier->polled;
+    struct forward *forward;
+
+    *polled++ = (struct pollfd){ .fd = carrier->entrant.socket, .events = own_events(carrier) };
+    for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry)) {
+        bool accepts = forward_accepts(carrier, forward);
+
+        *polled++ = (struct pollfd){ .fd = forward->epoll, .events = POLLIN };
+        *polled++ = (struct pollfd){
+            .fd = accepts ? forward->tunnel->pair.client_listener : -1, .events = POLLIN };
+    }
+    return (size_t)(polled - carrier->polled);
+}
+
+/* What poll has said. Forwards that are added meanwhile come behind those that were polled,
+ * of which none is freed. */
+static void move(struct carrier *carrier, size_t count)
 {
     struct forward *forward = TAILQ_FIRST(&carrier->forwards);
 
-    for (size_t i = first_stream; i < count && !carrier->failure; i++)
+    for (size_t i = 1; i < count && !carrier->failure; i += 2) {
         if (carrier->polled[i].revents)
-            stream_ready(carrier->of_polled[i], carrier->polled[i].revents);
-    for (size_t i = 1; i < first_stream && !carrier->failure; i++) {
-        if (carrier->polled[i].revents)
+            forward_hear_clients(carrier, forward);
+        if (carrier->polled[i + 1].revents)
             forward_accept(carrier, forward);
         forward = TAILQ_NEXT(forward, entry);
     }
@@ -232,19 +222,6 @@ static void count_without_tunnel(struct carrier *carrier)
         carrier_fail(carrier, "no memory");
 }
 
-/* Each has one turn: those that move something go behind the others. */
-static void look_at_streams(struct carrier *carrier, int64_t *look_ms)
-{
-    size_t turns = carrier->streams_count;
-    struct stream *stream, *next;
-
-    for (stream = TAILQ_FIRST(&carrier->streams); stream && turns && !carrier->failure; turns--) {
-        next = stream_next(stream);
-        stream_look(stream, look_ms);
-        stream = next;
-    }
-}
-
 /* What has come about since. When to look again. */
 static int64_t look(struct carrier *carrier)
 {
@@ -252,7 +229,7 @@ static int64_t look(struct carrier *carrier)
     int64_t look_ms = liveness_look(carrier, now_ms);
 
     look_ms = clock_earlier(look_ms, forwards_look(carrier, now_ms));
-    look_at_streams(carrier, &look_ms);
+    look_ms = clock_earlier(look_ms, streams_look(carrier, now_ms));
     while (carrier->waiting > WAITING_BYTES_MAX && !carrier->failure)
         stream_break(streams_fullest(carrier), "too much waits for slow clients");
     look_ms = clock_earlier(look_ms, forwards_next_ms(carrier));    /* as the streams left it */
@@ -280,7 +257,7 @@ static void turn(struct carrier *carrier)
 {
     uint64_t heard = carrier->counter.in_bytes;
     int64_t look_ms = look(carrier);
-    size_t first_stream, count;
+    size_t count;
     int ready;
 
     /* What came while libssh wrote may concern a stream that was looked at before. */
@@ -291,18 +268,18 @@ static void turn(struct carrier *carrier)
     carrier->room = NULL;
     if (carrier->failure)
         return;
-    if (!make_room(carrier, 1 + forwards_count(carrier) + carrier->streams_count)) {
+    if (!make_room(carrier, 1 + 2 * forwards_count(carrier))) {
         carrier_fail(carrier, "no memory");
         return;
     }
-    count = fill_polled(carrier, &first_stream);
+    count = fill_polled(carrier);
     ready = waker_poll(&carrier->waker, carrier->polled, count, look_ms);
     if (ready == -ECANCELED)
         carrier_fail(carrier, "stopped");
     else if (ready < 0 && ready != -EAGAIN)
         carrier_fail(carrier, "no memory");
     else if (ready > 0)
-        move(carrier, count, first_stream);
+        move(carrier, count);
 }
 
 /* The service may bury it from here on. */
@@ -413,6 +390,8 @@ int carrier_start(struct ssh_service *service, struct ssh_entrant *entrant)
     liveness_begin(carrier, carrier->opened_ms);
     TAILQ_INIT(&carrier->forwards);
     TAILQ_INIT(&carrier->streams);
+    TAILQ_INIT(&carrier->active);
+    carrier->time_ms = INT64_MAX;
     set_host(carrier);
     err = set_callbacks(carrier);
     pthread_mutex_lock(&service->lock);
@@ -445,6 +424,5 @@ void carrier_bury(struct carrier *carrier)
     pthread_join(carrier->thread, NULL);
     thread_stack_free(carrier->stack, STACK_BYTES);
     free(carrier->polled);
-    free(carrier->of_polled);
     free(carrier);
 }

@@ -53,7 +53,9 @@ struct carrier {
     struct ssh_server_callbacks_struct server_callbacks;
     struct forwards forwards;
     struct streams streams;
-    size_t streams_count;
+    struct streams active;              /* of them: those that have something to do */
+    size_t active_count;
+    int64_t time_ms;                    /* when the time of one may be over, at the earliest */
     size_t waiting;                     /* bytes for clients that are slow */
     struct console console;
     unsigned long clients;              /* that have come, in all: their names */
@@ -76,8 +78,7 @@ struct carrier {
     uint64_t heard_at_flush;            /* received when all that was written had last been sent */
     int64_t opened_ms;
 
-    struct pollfd *polled;              /* grows with the streams */
-    struct stream **of_polled;          /* whose each is; NULL: a forward's or its own */
+    struct pollfd *polled;              /* its own, and two of each forward */
     size_t polled_room;
     char *room;                         /* BUFFER_BYTES, borrowed while something moves; or NULL */
     struct log_budget log_budget;       /* for what is refused */
@@ -145,6 +146,7 @@ struct forward {
     char bind[SSH_BIND_BYTES];          /* to the letter, as the request had it */
     uint16_t port;                      /* where clients connect */
     size_t streams;
+    int epoll;                          /* watches the clients of the streams; -1: there are none */
     bool is_announced;                  /* on the console */
     bool is_cancelled;                  /* no new clients; ends with the last stream */
     struct rate rate;
@@ -171,6 +173,12 @@ bool forward_accepts(const struct carrier *carrier, const struct forward *forwar
 /* Accepts those that wait, as far as they may come. */
 void forward_accept(struct carrier *carrier, struct forward *forward);
 
+/* Has a client's socket watched for its stream, until it is closed. */
+int forward_watch(struct forward *forward, int client, struct stream *stream);
+
+/* Has each stream note what has happened at its client's socket. */
+void forward_hear_clients(struct carrier *carrier, struct forward *forward);
+
 /* Ends all, with the connection: frees their streams, and lets their tunnels go. */
 void forwards_end(struct carrier *carrier);
 
@@ -192,18 +200,10 @@ void forward_address(const struct forward *forward, char text[URI_TEXT_BYTES]);
 int stream_open(struct carrier *carrier, struct forward *forward, int client,
                 const struct net_address *peer);
 
-/* What poll is to wait for on the client's socket; -1 as the descriptor: nothing. */
-struct pollfd stream_interest(const struct stream *stream);
+/* Notes what epoll has said of the client's socket. */
+void stream_ready(struct stream *stream, uint32_t events);
 
-/* Notes what poll has said. */
-void stream_ready(struct stream *stream, short events);
-
-/* Does what poll, packets of the server and time have made possible, and lets the other
- * streams come first the next time, if bytes moved. May free it. *look_ms gets when it has
- * to be looked at again. */
-void stream_look(struct stream *stream, int64_t *look_ms);
-
-/* Ends it at once, with a reset to the client; it is freed in time by stream_look. */
+/* Ends it at once, with a reset to the client; it is freed in time by streams_look. */
 void stream_break(struct stream *stream, const char *why);
 
 /* Frees it, its session being about to end; a client that is there is reset. */
@@ -211,6 +211,10 @@ void stream_free(struct stream *stream);
 
 struct forward *stream_forward(const struct stream *stream);
 struct stream *stream_next(const struct stream *stream);
+
+/* Does what clients, packets of the server and time have made possible. Each stream has one
+ * turn, and those that moved bytes go behind the others. When to look again. */
+int64_t streams_look(struct carrier *carrier, int64_t now_ms);
 
 /* Whether some client is there still. */
 bool streams_have_client(const struct carrier *carrier);

@@ -14,7 +14,8 @@
 
 enum {
     ACCEPT_PAUSE_MS = 100,
-    ACCEPTS_A_TURN = 16
+    ACCEPTS_A_TURN = 16,
+    EVENTS_A_TURN = 128
 };
 
 /* Why a tunnel closes, for the log. */
@@ -104,6 +105,7 @@ const char *forward_open(struct carrier *carrier, const char *bind, uint16_t por
         return refusal;
     }
     forward->tunnel = tunnel;
+    forward->epoll = -1;
     snprintf(forward->bind, sizeof forward->bind, "%s", bind);
     forward->port = (uint16_t)(tunnel->pair.server_port + 1);
     rate_init(&forward->rate, tunnel->settings->bytes_per_s, clock_ms());
@@ -146,6 +148,51 @@ bool forward_accepts(const struct carrier *carrier, const struct forward *forwar
            clock_ms() >= forward->accept_again_ms;
 }
 
+/* It is there as long as clients are, and counted as one of them. */
+static int open_epoll(struct forward *forward)
+{
+    int err = 0;
+
+    if (forward->epoll >= 0)
+        return 0;
+    if (!tunnel_take_descriptor(forward->tunnel))
+        return -EMFILE;
+    forward->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (forward->epoll < 0) {
+        err = -errno;
+        tunnel_give_descriptor(forward->tunnel);
+    }
+    return err;
+}
+
+static void close_epoll(struct forward *forward)
+{
+    if (forward->epoll < 0)
+        return;
+    close(forward->epoll);
+    forward->epoll = -1;
+    tunnel_give_descriptor(forward->tunnel);
+}
+
+int forward_watch(struct forward *forward, int client, struct stream *stream)
+{
+    struct epoll_event event = {
+        .events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = stream };
+
+    return epoll_ctl(forward->epoll, EPOLL_CTL_ADD, client, &event) < 0 ? -errno : 0;
+}
+
+void forward_hear_clients(struct carrier *carrier, struct forward *forward)
+{
+    struct epoll_event events[EVENTS_A_TURN];
+    int count = waker_epoll(NULL, forward->epoll, events, EVENTS_A_TURN, 0);
+
+    if (count < 0)
+        carrier_fail(carrier, "no memory");
+    for (int i = 0; i < count; i++)
+        stream_ready(events[i].data.ptr, events[i].events);
+}
+
 void forward_accept(struct carrier *carrier, struct forward *forward)
 {
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
@@ -154,7 +201,9 @@ void forward_accept(struct carrier *carrier, struct forward *forward)
 
         if (!forward_accepts(carrier, forward) || carrier_is_ending(carrier))
             return;
-        client = tunnel_accept_client(forward->tunnel, &peer);
+        client = open_epoll(forward);
+        if (!client)
+            client = tunnel_accept_client(forward->tunnel, &peer);
         if (client == -EAGAIN)
             return;
         if (client < 0 || stream_open(carrier, forward, client, &peer) < 0)
@@ -186,6 +235,7 @@ static void close_tunnel(struct carrier *carrier, struct forward *forward, const
 {
     if (forward->streams)
         leave_streams(carrier, forward, expire);
+    close_epoll(forward);
     carried_close(carrier->service->relay, forward->tunnel, why);
     forward->tunnel = NULL;
     forward->is_cancelled = true;
@@ -194,6 +244,7 @@ static void close_tunnel(struct carrier *carrier, struct forward *forward, const
 static void end_one(struct carrier *carrier, struct forward *forward)
 {
     leave_streams(carrier, forward, stream_free);
+    close_epoll(forward);
     if (forward->tunnel && forward->is_cancelled)
         carried_close(carrier->service->relay, forward->tunnel, taken_back);
     else if (forward->tunnel)
@@ -219,6 +270,8 @@ static const char *look(struct forward *forward, int64_t now_ms, int64_t *look_m
         return lifetime_is_over;
     if (forward->is_cancelled && !forward->streams)
         return taken_back;
+    if (!forward->streams)
+        close_epoll(forward);           /* others may need what it is counted for */
     rate_grow(&forward->rate, now_ms);
     *look_ms = clock_earlier(*look_ms, until_ms);
     if (forward->accept_again_ms > now_ms)

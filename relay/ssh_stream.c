@@ -25,6 +25,37 @@ void stream_moved(struct stream *stream)
     stream->moved_ms = stream->lingers_since_ms = clock_ms();
 }
 
+void stream_begin_silence(struct stream *stream)
+{
+    const struct relay_settings *settings = stream->forward->tunnel->settings;
+    struct carrier *carrier = stream->carrier;
+
+    stream_moved(stream);
+    carrier->time_ms = clock_earlier(carrier->time_ms, stream->moved_ms + settings->linger_ms);
+    if (settings->idle_timeout_ms)
+        carrier->time_ms = clock_earlier(carrier->time_ms,
+                                         stream->moved_ms + settings->idle_timeout_ms);
+}
+
+void stream_call(struct stream *stream)
+{
+    stream->is_called = true;
+    if (stream->is_active)
+        return;
+    stream->is_active = true;
+    TAILQ_INSERT_TAIL(&stream->carrier->active, stream, active);
+    stream->carrier->active_count++;
+}
+
+static void leave_active(struct stream *stream)
+{
+    if (!stream->is_active)
+        return;
+    stream->is_active = false;
+    TAILQ_REMOVE(&stream->carrier->active, stream, active);
+    stream->carrier->active_count--;
+}
+
 static void on_eof(ssh_session session, ssh_channel channel, void *context)
 {
     struct stream *stream = context;
@@ -32,6 +63,7 @@ static void on_eof(ssh_session session, ssh_channel channel, void *context)
     (void)session;
     (void)channel;
     stream->server_ended = true;
+    stream_call(stream);
 }
 
 static void on_close(ssh_session session, ssh_channel channel, void *context)
@@ -41,6 +73,7 @@ static void on_close(ssh_session session, ssh_channel channel, void *context)
     (void)session;
     (void)channel;
     stream->server_closed = true;
+    stream_call(stream);
 }
 
 /* Whose address it is, is the server's to know only if the operator says so. */
@@ -89,6 +122,7 @@ void stream_break(struct stream *stream, const char *why)
         console_print(stream->carrier, "client %lu closed: %s", stream->number, why);
     leave_client(stream, socket_reset);
     close_channel(stream);
+    stream_call(stream);
 }
 
 static void finish(struct stream *stream)
@@ -110,6 +144,8 @@ static void take_answer(struct stream *stream, int answer)
         stream->state = STREAM_OPEN;
         if (stream->client < 0)
             close_channel(stream);
+        else
+            stream_begin_silence(stream);
         return;
     }
     stream_break(stream, "the server refused it");
@@ -122,7 +158,8 @@ int stream_open(struct carrier *carrier, struct forward *forward, int client,
 {
     struct stream *stream = calloc(1, sizeof *stream);
 
-    if (!stream || !(stream->channel = ssh_channel_new(carrier->entrant.session))) {
+    if (!stream || forward_watch(forward, client, stream) < 0 ||
+        !(stream->channel = ssh_channel_new(carrier->entrant.session))) {
         free(stream);
         socket_reset(client);
         tunnel_give_descriptor(forward->tunnel);
@@ -139,10 +176,10 @@ int stream_open(struct carrier *carrier, struct forward *forward, int client,
         .channel_close_function = on_close,
     };
     ssh_callbacks_init(&stream->callbacks);
-    stream_moved(stream);
     TAILQ_INSERT_TAIL(&carrier->streams, stream, entry);
-    carrier->streams_count++;
     forward->streams++;
+    stream_begin_silence(stream);
+    stream_call(stream);
     console_print(carrier, "client %lu connected", stream->number);
     if (ssh_set_channel_callbacks(stream->channel, &stream->callbacks) == SSH_OK)
         take_answer(stream, ask_to_open(stream, peer));
@@ -156,8 +193,8 @@ void stream_free(struct stream *stream)
     struct carrier *carrier = stream->carrier;
 
     leave_client(stream, socket_reset);
+    leave_active(stream);
     TAILQ_REMOVE(&carrier->streams, stream, entry);
-    carrier->streams_count--;
     stream->forward->streams--;
     ssh_remove_channel_callbacks(stream->channel, &stream->callbacks);
     ssh_channel_free(stream->channel);
@@ -220,7 +257,7 @@ static void advance(struct stream *stream)
 {
     if (stream->state == STREAM_OPENING)
         look_at_opening(stream);
-    stream_take_turn(stream);
+    stream_move(stream);
     if (stream->client < 0)
         return;
     if (stream->client_broke) {
@@ -230,9 +267,11 @@ static void advance(struct stream *stream)
     if (stream->server_ended && !stream->end_passed_on && !stream->buffered &&
         !stream->to_client.bytes) {
         stream->end_passed_on = true;
-        stream_moved(stream);
-        if (shutdown(stream->client, SHUT_WR) < 0)
-            stream->client_broke = true;
+        stream_begin_silence(stream);
+        if (shutdown(stream->client, SHUT_WR) < 0) {
+            stream_break(stream, "it broke off");
+            return;
+        }
     }
     if (stream->server_closed && !stream->server_ended)
         stream_break(stream, "the server broke off");
@@ -241,28 +280,63 @@ static void advance(struct stream *stream)
         finish(stream);
 }
 
-void stream_look(struct stream *stream, int64_t *look_ms)
+static void go_behind_others(struct stream *stream)
 {
-    struct streams *streams = &stream->carrier->streams;
-    const char *why;
+    struct streams *active = &stream->carrier->active;
 
+    TAILQ_REMOVE(active, stream, active);
+    TAILQ_INSERT_TAIL(active, stream, active);
+}
+
+/* One turn, in which it may be freed. Whether it wants another without waiting. */
+static bool take_turn(struct stream *stream)
+{
+    stream->is_called = false;
     advance(stream);
-    if (stream->has_moved) {
-        stream->has_moved = false;
-        TAILQ_REMOVE(streams, stream, entry);
-        TAILQ_INSERT_TAIL(streams, stream, entry);
-    }
     if (stream->client < 0 && stream->server_closed) {
         close_channel(stream);
         stream_free(stream);
-        return;
+        return false;
     }
-    /* Without a client, it waits for the server alone, which may take its time. */
-    why = stream->client < 0 ? NULL : look_at_time(stream, look_ms);
-    if (why)
-        stream_break(stream, why);
-    if (stream_has_more(stream))
-        *look_ms = 0;
+    if (stream->has_moved)
+        go_behind_others(stream);
+    stream->has_moved = false;
+    if (!stream->is_called && stream->state != STREAM_OPENING && !stream_has_more(stream))
+        leave_active(stream);
+    return stream->is_called || stream_may_move(stream);
+}
+
+/* Without a client, a stream waits for the server alone, which may take its time. */
+static void look_at_times(struct carrier *carrier)
+{
+    int64_t time_ms = INT64_MAX;
+    struct stream *stream;
+
+    for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = TAILQ_NEXT(stream, entry)) {
+        const char *why = stream->client < 0 ? NULL : look_at_time(stream, &time_ms);
+
+        if (why)
+            stream_break(stream, why);
+    }
+    carrier->time_ms = time_ms;
+}
+
+int64_t streams_look(struct carrier *carrier, int64_t now_ms)
+{
+    int64_t look_ms = INT64_MAX;
+    struct stream *stream, *next;
+    size_t turns;
+
+    if (now_ms >= carrier->time_ms)
+        look_at_times(carrier);
+    turns = carrier->active_count;
+    for (stream = TAILQ_FIRST(&carrier->active); stream && turns && !carrier->failure; turns--) {
+        next = TAILQ_NEXT(stream, active);
+        if (take_turn(stream))
+            look_ms = 0;
+        stream = next;
+    }
+    return clock_earlier(look_ms, carrier->time_ms);
 }
 
 bool streams_have_client(const struct carrier *carrier)

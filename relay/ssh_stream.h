@@ -19,6 +19,9 @@ struct leftover {
 
 struct stream {
     TAILQ_ENTRY(stream) entry;
+    TAILQ_ENTRY(stream) active;
+    bool is_active;                     /* in the carrier's list of such */
+    bool is_called;                     /* something has happened since its last turn */
     struct carrier *carrier;
     struct forward *forward;
     unsigned long number;               /* its name */
@@ -32,10 +35,10 @@ struct stream {
     struct leftover to_server, to_client;
     size_t buffered;                    /* in the channel, for the client */
     size_t waiting;                     /* for the client in all, as the carrier counts it */
-    bool client_is_full;                /* it took less than there was; poll will tell */
+    bool client_is_full;                /* it took less than there was; epoll will tell */
     bool can_read;                      /* there may be bytes of the client, or its end */
+    bool reads_on;                      /* after a short read, too: an end or urgent bytes came */
     bool client_ended, client_broke;
-    bool hung_up;                       /* poll has said that the client is through, both ways */
     bool has_moved;                     /* bytes, since its last turn */
     bool reads_first;                   /* in its next turn */
     bool server_ended, server_closed;
@@ -49,6 +52,12 @@ struct stream {
 /* Something has passed just now. */
 void stream_moved(struct stream *stream);
 
+/* The same, and silence may be too long from now on. */
+void stream_begin_silence(struct stream *stream);
+
+/* Something has happened: it is to have a turn. */
+void stream_call(struct stream *stream);
+
 /* --- ssh_bytes */
 
 /* For ssh_channel_callbacks, the context being the stream: takes what the client
@@ -57,10 +66,11 @@ int stream_on_data(ssh_session session, ssh_channel channel, void *bytes, uint32
                    int is_stderr, void *context);
 
 /* Moves what may be moved now, each way: of what the rate allows, a share. */
-void stream_take_turn(struct stream *stream);
+void stream_move(struct stream *stream);
 
-/* Whether there is more to move that may be moved now. */
+/* Whether there is more to move; and whether it may be moved now. */
 bool stream_has_more(const struct stream *stream);
+bool stream_may_move(const struct stream *stream);
 
 /* Throws away what is left over. */
 void stream_discard(struct stream *stream);

@@ -15,6 +15,9 @@ from ssh_harness import SSH, Ssh, SshCase, SshDaemon, ask, echo
 
 FAULTS = (
     ("accept4", ("EMFILE", "ECONNABORTED")),
+    ("epoll_create1", ("EMFILE",)),
+    ("epoll_ctl", ("ENOMEM",)),
+    ("epoll_pwait", ("ENOMEM",)),
     ("getpeername", ("ENOTCONN",)),
     ("getsockname", ("ENOBUFS",)),
     ("ioctl", ("ENOMEM",)),

@@ -210,6 +210,35 @@ class TheEnd(SshCase):
 
 
 @needs_ssh
+class FewDescriptors(SshDaemonCase):
+    """As many as 100 tunnels and 64 logins take, and the 64 that clients have at least."""
+
+    options = ("--max-tunnels", "100")
+    how = {"most_descriptors": 968}
+    pairs = 100
+
+    def test_clients_for_whom_no_descriptor_is_left_wait_until_others_have_gone(self):
+        service = self.serve(echo)
+        one, other = (self.carry(service.port).address for _ in range(2))
+        crowd = [self.connect(one) for _ in range(63)]      # their tunnel takes one besides
+        for client in crowd:
+            client.sendall(b"?")
+        for client in crowd:
+            self.assertEqual(receive_exactly(client, 1), b"?")
+        late = [self.connect(one), self.connect(other)]
+        for client in late:
+            client.sendall(b"?")
+        for client in late:
+            client.settimeout(0.3)
+            self.assertRaises(TimeoutError, client.recv, 1)
+            client.settimeout(harness.WAIT_S)
+        for client in crowd:
+            client.close()
+        for client in late:
+            self.assertEqual(receive_exactly(client, 1), b"?")
+
+
+@needs_ssh
 class Cycles(SshDaemonCase):
     def test_carriers_that_come_and_go_leave_nothing(self):
         service = self.serve()

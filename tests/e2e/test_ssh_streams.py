@@ -10,8 +10,8 @@ import harness
 import ssh_harness
 from harness import (bounce_bytes, come_and_look, connect, how_it_ended, in_thread, receive_exactly,
                      receive_until_end, receive_until_reset, reset, send_until_error, wait_until)
-from ssh_harness import (DBCLIENT, Dbclient, Paramiko, Ssh, SshDaemonCase, ask, check_pattern, deaf, discard,
-                         echo, needs_dbclient, needs_paramiko, needs_ssh, send_pattern, source)
+from ssh_harness import (DBCLIENT, Dbclient, Paramiko, Ssh, SshDaemonCase, Token, ask, check_pattern, deaf,
+                         discard, echo, needs_dbclient, needs_paramiko, needs_ssh, send_pattern, source)
 
 BULK = 8 << 20
 
@@ -88,6 +88,17 @@ class Bytes(SshDaemonCase):
     def test_a_server_that_speaks_first_is_heard(self):
         address = self.carry(self.serve(source(7, 1 << 20)).port).address
         check_pattern(self.connect(address), 7, 1 << 20)
+
+    def test_urgent_bytes_hold_nothing_up(self):
+        token = Token(self.daemon)
+        client = self.connect(token.address)    # no server is there yet: all of it waits in the socket
+        client.sendall(b"before")
+        client.send(b"!", socket.MSG_OOB)
+        client.sendall(b"after")
+        service = self.serve()
+        self.carry(service.port, login=token.login)
+        server = service.accept()
+        self.assertEqual(receive_exactly(server, 11), b"beforeafter")
 
     def test_what_a_client_sent_at_once_before_its_server_was_reached_arrives(self):
         service = self.serve(discard)
