@@ -3,6 +3,7 @@
 ends with them."""
 
 import signal
+import socket
 import time
 
 import harness
@@ -92,6 +93,52 @@ class Keepalive(SshDaemonCase):
         carrier.thaw()
         check_pattern(server, 1, 4 << 20)
         sending.result()
+
+
+@needs_ssh
+class IdleTimeout(SshDaemonCase):
+    IDLE_S = 2
+    options = ("--idle-timeout", str(IDLE_S))
+
+    def assert_reset_when_idle(self, client, since):
+        self.assertEqual(receive_until_reset(client), b"")
+        self.assertGreater(time.monotonic() - since, self.IDLE_S - 0.2)
+        self.assertLess(time.monotonic() - since, self.IDLE_S + PROMPTLY_S)
+
+    def test_a_client_is_reset_when_it_was_silent_for_so_long_and_no_sooner(self):
+        address = self.carry(self.serve(echo).port).address
+        talker, silent = (self.connect(address) for _ in range(2))
+        began = time.monotonic()
+        silent.sendall(b"?")
+        self.assertEqual(receive_exactly(silent, 1), b"?")
+        beside = in_thread(self.assert_reset_when_idle, silent, began)
+        while time.monotonic() < began + 2 * self.IDLE_S:
+            talker.sendall(b"!")
+            self.assertEqual(receive_exactly(talker, 1), b"!")
+            since = time.monotonic()
+            time.sleep(0.1)
+        beside.result()
+        self.assert_reset_when_idle(talker, since)
+
+
+@needs_ssh
+class Linger(SshDaemonCase):
+    LINGER_S = 2
+    options = ("--linger", str(LINGER_S))
+
+    def test_who_has_ended_waits_so_long_for_the_other_who_is_silent(self):
+        service = self.serve()
+        address = self.carry(service.port).address
+        for first in (0, 1):
+            with self.subTest(first=("client", "server")[first]):
+                pair = self.both(address, service)
+                time.sleep(self.LINGER_S + 0.5)     # silence is none before one of them has ended
+                began = time.monotonic()
+                pair[first].shutdown(socket.SHUT_WR)
+                self.assertEqual(receive_until_end(pair[1 - first]), b"")
+                how_it_ended(pair[first])
+                self.assertGreater(time.monotonic() - began, self.LINGER_S - 0.2)
+                self.assertLess(time.monotonic() - began, self.LINGER_S + PROMPTLY_S)
 
 
 @needs_ssh
