@@ -80,6 +80,7 @@ EXTRA_DIST += \
 	clients/python/tristero_tunnel/detour.py \
 	clients/python/tristero_tunnel/errors.py \
 	clients/python/tristero_tunnel/expose.py \
+	clients/python/tristero_tunnel/outlet.py \
 	clients/python/tristero_tunnel/proxy.py \
 	clients/python/tristero_tunnel/py.typed \
 	clients/python/tristero_tunnel/service.py \

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """The command and the library, against a proxy of the tests' own."""
 import asyncio
+import fcntl
 import http.server
 import itertools
 import os
+import re
 import signal
 import socket
 import sys
@@ -250,6 +252,8 @@ class Relaying(ProxyCase):
 
 
 class Life(ProxyCase):
+    VISITS = 400        # have more lines than lie in a small pipe and before it
+
     def test_the_address_of_a_service_of_http_is_a_URL_of_http(self):
         class Quiet(http.server.BaseHTTPRequestHandler):
             def log_message(self, *_):
@@ -332,6 +336,32 @@ class Life(ProxyCase):
             self.assertNotIn("Traceback", program.errors())
             self.assertRegex(program.errors(), r"client \d+ was cut: stopped; 1 bytes from the client, 1 to it")
             wait_until(lambda: not self.proxy.carriers, "the carrier is gone")
+
+    def test_clients_are_served_while_nobody_reads_and_what_was_left_out_is_told(self):
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        command = [*COMMAND, str(self.serve(echo).where[1]), "--proxy", self.proxy.url]
+        program = self.start_program(["sh", "-c", f'exec "$@" 2>&{writing}', "sh", *command], env=ENVIRONMENT,
+                                     pass_fds=[writing])
+        os.close(writing)
+        program.line()
+        for _ in range(self.VISITS):
+            self._talk()
+        told = b""
+        while not (left_out := re.search(rb"tristero-tunnel: (\d+) lines were left out here", told)):
+            told += os.read(reading, 65536)
+        self.assertGreaterEqual(len(re.findall(b"is there|has finished", told)) + int(left_out[1]), 2 * self.VISITS)
+        for _ in range(self.VISITS):
+            self._talk()
+        program.signal(signal.SIGTERM)
+        self.assertEqual(program.wait(5), 0)
+
+    def test_an_output_that_takes_nothing_ends_it(self):
+        done = run(["sh", "-c", 'exec "$@" >/dev/full', "sh", *COMMAND, str(self.serve(echo).where[1]),
+                    "--proxy", self.proxy.url], env=ENVIRONMENT)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("can't write to standard output: No space left on device", done.stderr)
 
 
 class CommandLine(Case):

@@ -1,6 +1,7 @@
 """The command: python -m tristero_tunnel expose 8080."""
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -10,10 +11,12 @@ from typing import Callable, List, Optional
 from . import __version__
 from .errors import TunnelError
 from .expose import expose
+from .outlet import Outlet
 from .service import Service
 from .tunnel import Tunnel
 
 OK, FAILED, USAGE = 0, 1, 2
+STDOUT, STDERR = 1, 2
 CARRIERS_MAX = 16
 TIMEOUT_MAX_S = 3600
 
@@ -58,46 +61,55 @@ def _read_arguments(words: Optional[List[str]]) -> argparse.Namespace:
     return arguments
 
 
-def _print_address(address: str, is_http: bool) -> None:
-    print(f"http{address[len('tcp'):]}/" if is_http else address, flush=True)
-
-
-async def _serve(arguments: argparse.Namespace) -> int:
+async def _serve(arguments: argparse.Namespace, output: Outlet) -> None:
     is_http = await arguments.service.speaks_http()
+
+    def print_address(address: str) -> None:
+        output.write(f"http{address[len('tcp'):]}/\n" if is_http else f"{address}\n")
+
     tunnel = await Tunnel.open(arguments.proxy, arguments.carriers, arguments.timeout,
-                               lambda address: _print_address(address, is_http))
+                               print_address)
     async with tunnel:
-        _print_address(tunnel.address, is_http)
+        print_address(tunnel.address)
         await expose(tunnel, arguments.service, arguments.carriers)
-    return OK
 
 
 async def _run(arguments: argparse.Namespace) -> int:
-    """Serves until a signal comes."""
-    serving = asyncio.ensure_future(_serve(arguments))
+    """Serves until a signal comes, or an address can't be printed."""
     loop = asyncio.get_running_loop()
+    failures: List[OSError] = []
+
+    def fail(error: OSError) -> None:
+        failures.append(error)
+        with contextlib.suppress(RuntimeError):     # the loop has ended
+            loop.call_soon_threadsafe(serving.cancel)
+
+    output = Outlet(STDOUT, fail)
+    serving = asyncio.ensure_future(_serve(arguments, output))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, serving.cancel)
     try:
-        return await serving
+        await serving
     except asyncio.CancelledError:
-        return OK
+        output.drain()
     except ValueError as error:
         log.error("%s", error)
         return USAGE
     except TunnelError as error:
         log.error("%s", error)
         return FAILED
-    except OSError as error:
-        log.error("can't write to standard output: %s", error.strerror)
-        sys.stdout = open(os.devnull, "w", encoding="ascii")    # for the flush at the end
-        return FAILED
+    if failures:
+        log.error("can't write to standard output: %s", failures[0].strerror)
+    return FAILED if failures else OK
 
 
 def main(words: Optional[List[str]] = None) -> int:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO,
-                        format="tristero-tunnel: %(message)s")
-    return asyncio.run(_run(_read_arguments(words)))
+    errors = Outlet(STDERR)
+    logging.basicConfig(stream=errors, level=logging.INFO, format="tristero-tunnel: %(message)s")
+    try:
+        return asyncio.run(_run(_read_arguments(words)))
+    finally:
+        errors.drain()
 
 
 if __name__ == "__main__":
