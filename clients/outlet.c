@@ -195,6 +195,7 @@ static int start_thread(struct queue *queue)
     int err;
 
     sigfillset(&all);
+    sigdelset(&all, SIGTTOU);           /* stops who writes from the background, as stty tostop has it */
     pthread_sigmask(SIG_BLOCK, &all, &before);
     pthread_mutex_lock(&queue->lock);
     err = pthread_create(&queue->thread, NULL, writer_thread, queue);

@@ -36,7 +36,8 @@ struct outlet_keeper {
     void *context;
 };
 
-/* Starts the threads, with all signals blocked. 0 or a negative errno. keeper is copied. */
+/* Starts the threads, with all signals blocked that come from elsewhere. keeper is copied.
+ * 0 or a negative errno. */
 int outlets_start(const struct outlet_keeper *keeper);
 
 /* Nothing is taken any more; what there is gets OUTLET_FLUSH_MS to be written. The keeper

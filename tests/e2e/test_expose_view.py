@@ -171,6 +171,8 @@ class SmallScreens(ViewCase):
                 wait_until(lambda: len(self.whole_addresses(" tristero-tunnel"[:columns - 2])), "it is whole", 5)
             except AssertionError:
                 self.fail(f"the address is not whole in {columns} columns:\n{self.screen()}")
+            if (columns, rows) == (20, 10):
+                self.wait_for(" 0 now, 0 in all\n 0 refused\n in 0 B, 0 B/s\n out 0 B, 0 B/s\n")
 
     def test_the_addresses_of_several_services_come_before_their_numbers(self):
         path = os.path.join(self.temporary_folder(), "services")
