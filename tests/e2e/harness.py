@@ -695,6 +695,13 @@ class Case(unittest.TestCase):
         self.addCleanup(program.clean_up)
         return program
 
+    def start_package(self, url, service, *options, env=None, **how):
+        """python -m tristero_tunnel expose"""
+        return self.start_program(
+            [sys.executable, "-B", "-m", "tristero_tunnel", "expose", str(service), "--proxy", url,
+             *options],
+            env={"PYTHONPATH": os.path.join(SRCDIR, "clients", "python"), **(env or {})}, **how)
+
     def run_server(self, server):
         """One of socketserver, beside the test."""
         in_thread(server.serve_forever)

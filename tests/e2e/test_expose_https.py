@@ -43,6 +43,9 @@ class LocalWeb(Web):
 
 
 class Https(ExposeCase):
+    def url(self, target):
+        return self.expose(target).line()
+
     def context(self):
         """Of a certificate that nobody has signed."""
         folder = self.temporary_folder()
@@ -55,7 +58,7 @@ class Https(ExposeCase):
         return context
 
     def assert_exposed(self, target):
-        url = self.expose(target).line()
+        url = self.url(target)
         self.assertEqual(address_of_url(url)[0], "https")
         with urllib.request.urlopen(url, context=ssl._create_unverified_context()) as answer:
             self.assertEqual(answer.read(), b"by TLS")
@@ -77,7 +80,12 @@ class Https(ExposeCase):
                 request.recv(65536)
                 request.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
         web = self.run_server(Picky(("127.0.0.1", 0), None, b""))
-        self.assertEqual(address_of_url(self.expose(web.server_address[1]).line())[0], "http")
+        self.assertEqual(address_of_url(self.url(web.server_address[1]))[0], "http")
+
+
+class ByPython(Https):
+    def url(self, target):
+        return self.start_package(self.daemon.url, target).line()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import threading
 import time
 
 import common
+import harness
 from fake_proxy import FakeProxy
 from harness import (Case, Pattern, address_of, connect, how_it_ended, in_thread, listen, main,
                      receive_exactly, receive_until_end, receive_until_reset, reset, run,
@@ -279,6 +280,31 @@ class Life(ProxyCase):
         self.serve(echo, listener)
         self.expose(f"unix:{path}")
         self._talk()
+
+    def test_clients_wait_while_the_queue_of_a_unix_socket_is_full(self):
+        path = os.path.join(self.temporary_folder(), "service")
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(path)
+        listener.listen(0)
+        listener.settimeout(harness.WAIT_S)
+        in_thread(self.answer_question, listener)
+        self.expose(f"unix:{path}")
+        clients = [self.connect() for _ in range(5)]
+        for client in clients:
+            client.sendall(b"hello")
+            client.shutdown(socket.SHUT_WR)
+        time.sleep(0.5)
+        for _ in clients:
+            echo(listener.accept()[0])
+        for client in clients:
+            self.assert_proper_end(client, b"hello")
+
+    @staticmethod
+    def answer_question(listener):
+        with listener.accept()[0] as asking:
+            asking.recv(65536)
+            asking.sendall(b"no HTTP")
 
     def _talk(self):
         client = self.connect()

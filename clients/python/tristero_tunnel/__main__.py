@@ -62,10 +62,10 @@ def _read_arguments(words: Optional[List[str]]) -> argparse.Namespace:
 
 
 async def _serve(arguments: argparse.Namespace, output: Outlet) -> None:
-    is_http = await arguments.service.speaks_http()
+    scheme = await arguments.service.scheme()
 
     def print_address(address: str) -> None:
-        output.write(f"http{address[len('tcp'):]}/\n" if is_http else f"{address}\n")
+        output.write(f"{address}\n" if scheme == "tcp" else f"{scheme}{address[len('tcp'):]}/\n")
 
     tunnel = await Tunnel.open(arguments.proxy, arguments.carriers, arguments.timeout,
                                print_address)

@@ -2,6 +2,7 @@
 import asyncio
 import re
 import socket
+import ssl
 import struct
 from typing import Optional, Tuple
 
@@ -9,6 +10,10 @@ from .proxy import in_thread
 
 CONNECT_TIMEOUT_S = 10.0
 PROBE_TIMEOUT_S = 2.0
+AGAIN_S = 0.02                  # after which a full queue is tried again
+QUESTION = b"HEAD / HTTP/1.0\r\n\r\n"
+ANSWER_BYTES = len(b"HTTP/1.1 400")
+TLS_ALERT = b"\x15"             # how one begins
 
 
 class Service:
@@ -35,42 +40,89 @@ class Service:
             connection = await in_thread(
                 lambda: socket.create_connection(address, CONNECT_TIMEOUT_S))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        else:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(CONNECT_TIMEOUT_S)
-            try:
-                path = self._path
-                await in_thread(lambda: connection.connect(path))
-            except BaseException:
-                connection.close()
-                raise
+            connection.setblocking(False)
+            return connection
+        connection = socket.socket(socket.AF_UNIX)
         connection.setblocking(False)
+        try:
+            await asyncio.wait_for(_connect_locally(connection, self._path), CONNECT_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            connection.close()
+            raise TimeoutError("its queue is full") from None
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
-    async def speaks_http(self) -> bool:
-        """Whether it answers a request of HTTP as HTTP does. No error if it is down."""
+    async def scheme(self) -> str:
+        """"http" or "https", if it answers a request as these do; else "tcp". No error
+        if it is down."""
+        answer = await self._ask(None)
+        if answer is None:
+            return "tcp"
+        if _may_expect_tls(answer) and _is_http(await self._ask(_any_certificate())):
+            return "https"
+        return "http" if _is_http(answer) else "tcp"
+
+    async def _ask(self, tls: Optional[ssl.SSLContext]) -> Optional[bytes]:
+        """How it begins to answer a request of HTTP; None: not in time, or nobody is there."""
         try:
             connection = await self.connect()
         except OSError:
-            return False
+            return None
         try:
-            return await asyncio.wait_for(_answers_http(connection), PROBE_TIMEOUT_S)
+            return await asyncio.wait_for(_first_bytes(connection, tls), PROBE_TIMEOUT_S)
         except (OSError, asyncio.TimeoutError):
-            return False
+            return None
         finally:
             connection.close()
 
 
-async def _answers_http(connection: socket.socket) -> bool:
-    loop = asyncio.get_running_loop()
-    await loop.sock_sendall(connection, b"HEAD / HTTP/1.0\r\n\r\n")
+async def _connect_locally(connection: socket.socket, path: str) -> None:
+    """To a Unix socket. Nothing tells when a queue that is full has room again."""
+    while True:
+        try:
+            connection.connect(path)
+            return
+        except BlockingIOError:
+            await asyncio.sleep(AGAIN_S)
+
+
+async def _first_bytes(connection: socket.socket, tls: Optional[ssl.SSLContext]) -> bytes:
+    """Fewer than ANSWER_BYTES, if it ends before."""
     answer = b""
-    while len(answer) < len(b"HTTP/"):
-        piece = await loop.sock_recv(connection, 1024)
-        if not piece:
-            return False
-        answer += piece
-    return answer.startswith(b"HTTP/")
+    reader, writer = await asyncio.open_connection(
+        sock=connection, ssl=tls, server_hostname="localhost" if tls else None)
+    try:
+        writer.write(QUESTION)
+        while len(answer) < ANSWER_BYTES:
+            piece = await reader.read(ANSWER_BYTES - len(answer))
+            if not piece:
+                break
+            answer += piece
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+    return answer
+
+
+def _is_http(answer: Optional[bytes]) -> bool:
+    return answer is not None and answer.startswith(b"HTTP/")
+
+
+def _may_expect_tls(answer: bytes) -> bool:
+    """What servers do that expect TLS: those of HTTP say so by a bad request, others send
+    an alert, or close."""
+    return not answer or answer.startswith(TLS_ALERT) or (_is_http(answer) and b" 400" in answer)
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """Who is there does not matter."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def close_with_reset(connection: socket.socket) -> None:
