@@ -19,10 +19,12 @@
 enum { STOP_MS = 3000 };                /* for all to end when they are told to */
 
 /* The first is the usual one. */
-static const struct backend *const backends[] = { &backend_webmux, &backend_ssh, &backend_tcp };
-const char backend_names[] = "webmux, ssh or tcp";
+static const struct exposure_backend *const backends[] = {
+    &exposure_by_webmux, &exposure_by_ssh, &exposure_by_tcp
+};
+const char exposure_backend_names[] = "webmux, ssh or tcp";
 
-const struct backend *backend_find(const char *name)
+const struct exposure_backend *exposure_backend_find(const char *name)
 {
     for (size_t i = 0; name && i < sizeof backends / sizeof backends[0]; i++) {
         if (!strcmp(backends[i]->name, name))
@@ -33,9 +35,9 @@ const struct backend *backend_find(const char *name)
 
 const char *exposure_misfit(const struct exposure *exposure)
 {
-    bool is_tcp = exposure->backend == &backend_tcp;
+    bool is_tcp = exposure->backend == &exposure_by_tcp;
 
-    if (exposure->connections && exposure->backend != &backend_webmux)
+    if (exposure->connections && exposure->backend != &exposure_by_webmux)
         return "connections";
     return is_tcp ? NULL : exposure->once ? "once" : exposure->tunnels ? "tunnels"
         : exposure->server_first ? "server-first" : NULL;
@@ -55,13 +57,13 @@ static int wrong(const char *text)
 int exposures_of_arguments(const struct arguments *arguments, struct exposure **exposures,
                            unsigned *count)
 {
-    const struct backend *backend = backend_find(arguments->backend);
+    const struct exposure_backend *backend = exposure_backend_find(arguments->backend);
     char error[TARGET_ERROR_BYTES];
     struct exposure *exposure;
 
     if (!backend) {
         snprintf(error, sizeof error, "--backend is \"%.100s\", expected %s", arguments->backend,
-                 backend_names);
+                 exposure_backend_names);
         return wrong(error);
     }
     exposure = calloc(1, sizeof *exposure);

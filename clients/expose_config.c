@@ -77,10 +77,10 @@ static void take_backend(struct file *file, const char *value)
 {
     char shown[SHOWN_BYTES];
 
-    current(file)->backend = backend_find(value);
+    current(file)->backend = exposure_backend_find(value);
     if (!current(file)->backend)
         complain_at(file, file->line, "key \"backend\": got \"%s\", expected %s",
-                    text_printable(value, strlen(value), shown, sizeof shown), backend_names);
+                    text_printable(value, strlen(value), shown, sizeof shown), exposure_backend_names);
 }
 
 static void take_proxy(struct file *file, const char *value)
@@ -213,7 +213,7 @@ static void begin_section(struct file *file, int line, const char *text)
         return;
     }
     file->exposures = larger;
-    larger[file->count] = (struct exposure){ .backend = backend_find(NULL) };
+    larger[file->count] = (struct exposure){ .backend = exposure_backend_find(NULL) };
     strcpy(larger[file->count++].name, name);
     file->section_line = line;
 }

@@ -280,4 +280,4 @@ static int run_tcp(struct exposure *exposure)
 
 /* What ends the process ends it: its connections are armed to reset, so the proxy sees
  * at once that its tunnels are over. */
-const struct backend backend_tcp = { .name = "tcp", .run = run_tcp };
+const struct exposure_backend exposure_by_tcp = { .name = "tcp", .run = run_tcp };

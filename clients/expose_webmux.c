@@ -70,7 +70,7 @@ static bool look_at_exposure(struct exposure *exposure, struct tristero_statisti
     return is_serving;
 }
 
-const struct backend backend_webmux = {
+const struct exposure_backend exposure_by_webmux = {
     .name = "webmux", .is_probed = true, .has_one_address = true,
     .run = run_exposure, .stop = stop_exposure, .look = look_at_exposure,
 };

@@ -14,7 +14,7 @@ struct exposure;
 struct report;
 
 /* A way to expose. */
-struct backend {
+struct exposure_backend {
     const char *name;
     bool is_probed;                     /* the service is asked what it speaks */
     bool has_one_address;               /* for all clients, so that there is something to look at */
@@ -28,12 +28,12 @@ struct backend {
     bool (*look)(struct exposure *exposure, struct tristero_statistics *statistics);
 };
 
-extern const struct backend backend_ssh, backend_tcp, backend_webmux;
+extern const struct exposure_backend exposure_by_ssh, exposure_by_tcp, exposure_by_webmux;
 
 struct exposure {
     char name[EXPOSURE_NAME_BYTES];     /* of its section; "" */
     struct target target;
-    const struct backend *backend;
+    const struct exposure_backend *backend;
     bool once, server_first;
     unsigned tunnels, connections;      /* 0: as the backend likes it */
     int timeout_s;                      /* for the proxy, as --timeout */
@@ -56,10 +56,10 @@ struct exposure {
 };
 
 /* By the name of --backend; NULL is the usual one. NULL if there is none of that name. */
-const struct backend *backend_find(const char *name);
+const struct exposure_backend *exposure_backend_find(const char *name);
 
 /* "webmux, ssh or tcp" */
-extern const char backend_names[];
+extern const char exposure_backend_names[];
 
 /* Of one service that the command line names, or the sections of a file. The caller frees
  * each one's proxy and target, and the whole. STATUS_OK, or why not, which has been said. */
