@@ -33,6 +33,7 @@ enum outcome {
     SERVED,                             /* a client came, and all was relayed */
     CUT,                                /* a client came, and the transfer was broken off */
     NEVER_USED,                         /* the tunnel ended without a client */
+    NOT_SERVED,                         /* it was given up, as the service can't be reached */
     NOT_OPENED
 };
 
@@ -138,7 +139,7 @@ static enum outcome note_unreachable(struct exposer *exposer, struct tunnel_end 
     }
     snprintf(end->why, sizeof end->why, "can't reach the service at %.200s: %s",
              exposer->exposure->target.text, strerrordesc_np(-err));
-    return NEVER_USED;
+    return NOT_SERVED;
 }
 
 /* Closes both as the relaying has ended. Of a service that speaks first, this is what
@@ -200,21 +201,28 @@ static void wait_before_next(struct exposer *exposer, const struct tunnel_end *e
                              enum outcome outcome)
 {
     struct tristero_event event = {
-        .kind = TRISTERO_RETRYING, .address = end->client_uri ? end->client_uri : "",
-        .text = end->why };
+        .kind = outcome == NEVER_USED ? TRISTERO_LOST : TRISTERO_RETRYING,
+        .address = end->client_uri ? end->client_uri : "", .text = end->why };
 
     if (outcome == SERVED || outcome == CUT) {
         exposer->backoff = (struct backoff){ 0 };
         return;
     }
-    event.wait_ms = (outcome == NOT_OPENED ? backoff_failed : backoff_lost)(&exposer->backoff,
+    event.wait_ms = (outcome == NEVER_USED ? backoff_lost : backoff_failed)(&exposer->backoff,
                                                                             clock_ms());
     if (*end->why)
         report_event(exposer->exposure, &event);
     waker_poll(NULL, NULL, 0, exposer->backoff.next_ms);
 }
 
-/* A first tunnel that can't be had is the end, since the start could not be as asked. */
+/* A first tunnel that can't be had is the end, since the start could not be as asked; and
+ * so is the only one that there was to be. */
+static bool has_to_give_up(const struct exposer *exposer, enum outcome outcome, bool is_first)
+{
+    return (outcome == NOT_OPENED && is_first) ||
+           (exposer->exposure->once && outcome != SERVED && outcome != CUT);
+}
+
 static void give_up(struct exposer *exposer, const struct tunnel_end *end)
 {
     if (*end->why)
@@ -235,7 +243,7 @@ static void *exposer_thread(void *argument)
 
         exposer->status = outcome == SERVED ? STATUS_OK : STATUS_FAILED;
         goes_on = !exposer->exposure->once;
-        if (outcome == NOT_OPENED && is_first) {
+        if (has_to_give_up(exposer, outcome, is_first)) {
             give_up(exposer, &end);
             goes_on = false;
         } else if (goes_on) {

@@ -132,6 +132,24 @@ class Telling(ExposeCase):
         program.wait(10)
         self.assertNotIn("client", program.rest_of_output())
 
+    def expose_for_a_moment(self, *options):
+        """Of tunnels whose time is over before anybody comes."""
+        daemon = self.start_daemon("--drain", "0", "--lifetime", "1")
+        return self.start_program([TUNNEL, "--proxy", daemon.url, "expose", str(self.web()), "--backend",
+                                   "tcp", *options])
+
+    def test_a_tunnel_of_tcp_that_nobody_used_was_lost(self):
+        program = self.expose_for_a_moment("--json")
+        address = self.event(program, "address")["address"]
+        event = self.event(program, "lost")
+        self.assertEqual(event["text"], f"{address} ended before a client came")
+        self.assertGreater(event["wait_ms"], 0)
+
+    def test_once_without_a_client_says_why_it_failed(self):
+        program = self.expose_for_a_moment("--once")
+        self.assertEqual(program.wait(), 1)
+        self.assertIn("ended before a client came", program.errors())
+
     def test_a_client_of_tcp_that_is_refused_has_not_come(self):
         program = self.expose(self.closed_port(), "--backend", "tcp", "--json")
         for number in (1, 2):
