@@ -44,40 +44,11 @@ void webmux_begin_session(struct webmux *mux, uint8_t id)
     mux->open_count++;
 }
 
-void webmux_end_session(struct webmux *mux, uint8_t id)
-{
-    struct webmux_session *session = &mux->sessions[id];
-
-    session->is_open = false;
-    session->owes &= OWES_RST | IS_LISTED;
-    mux->growth->bytes -= session->window - mux->window;
-    session->window = mux->window;
-    mux->open_count--;
-    if (mux->opens)
-        mux->resting[mux->resting_count++] = id;
-}
-
-void webmux_end_all(struct webmux *mux)
-{
-    for (unsigned id = 0; id < WEBMUX_IDS && mux->open_count; id++) {
-        if (mux->sessions[id].is_open)
-            webmux_end_session(mux, (uint8_t)id);
-    }
-}
-
-void webmux_end_if_over(struct webmux *mux, uint8_t id)
-{
-    const struct webmux_session *session = &mux->sessions[id];
-
-    if (session->is_open && session->they_ended && session->we_ended && !(session->owes & OWES_FIN))
-        webmux_end_session(mux, id);
-}
-
 /* Whether nothing of what had the id before can come any more: they have answered to
- * what was opened after its reset. */
+ * what was opened after its end. */
 static bool is_clean(const struct webmux *mux, uint8_t id)
 {
-    return !mux->sessions[id].was_reset || mux->answered > mux->sessions[id].reset_at;
+    return !mux->sessions[id].may_come || mux->answered > mux->sessions[id].over_at;
 }
 
 /* Where among the resting the first clean one is, or their number. */
@@ -106,9 +77,59 @@ static void ask_if_none_is_clean(struct webmux *mux)
         if (session->was_asked)
             continue;
         session->was_asked = true;
-        session->reset_at = mux->opened;
+        session->over_at = mux->opened;
         webmux_owe(mux, mux->resting[i], OWES_QUESTION);
     }
+}
+
+void webmux_end_session(struct webmux *mux, uint8_t id)
+{
+    struct webmux_session *session = &mux->sessions[id];
+
+    session->is_open = false;
+    session->over_at = mux->opened;
+    session->owes &= OWES_RST | IS_LISTED;
+    mux->growth->bytes -= session->window - mux->window;
+    session->window = mux->window;
+    mux->open_count--;
+    if (!mux->opens)
+        return;
+    mux->resting[mux->resting_count++] = id;
+    ask_if_none_is_clean(mux);
+}
+
+void webmux_end_all(struct webmux *mux)
+{
+    for (unsigned id = 0; id < WEBMUX_IDS && mux->open_count; id++) {
+        if (mux->sessions[id].is_open)
+            webmux_end_session(mux, (uint8_t)id);
+    }
+}
+
+/* After their end they may still have given back credit, or reset it. */
+void webmux_end_if_over(struct webmux *mux, uint8_t id)
+{
+    struct webmux_session *session = &mux->sessions[id];
+
+    if (!session->is_open || !session->they_ended || !session->we_ended ||
+        session->owes & OWES_FIN)
+        return;
+    session->may_come = mux->opens;
+    webmux_end_session(mux, id);
+}
+
+/* What is owed of an id that is opened goes after all that is owed already: their answer
+ * is to tell that they have read that. */
+static void go_last(struct webmux *mux, uint8_t id)
+{
+    size_t at = 0;
+
+    if (!mux->sessions[id].owes)
+        return;
+    while (mux->owing[at] != id)
+        at++;
+    memmove(mux->owing + at, mux->owing + at + 1, --mux->owing_count - at);
+    mux->sessions[id].owes = 0;
 }
 
 uint8_t webmux_open(struct webmux *mux)
@@ -120,6 +141,7 @@ uint8_t webmux_open(struct webmux *mux)
         return 0;
     id = mux->resting[at];
     memmove(mux->resting + at, mux->resting + at + 1, --mux->resting_count - at);
+    go_last(mux, id);
     webmux_begin_session(mux, id);
     webmux_owe(mux, id, OWES_SYN);
     ask_if_none_is_clean(mux);
@@ -154,14 +176,12 @@ void webmux_reset(struct webmux *mux, uint8_t id)
 
     if (!session->is_open)
         return;
+    if (!is_unheard_of) {
+        session->was_reset = true;
+        session->may_come = mux->opens;
+        webmux_owe(mux, id, OWES_RST);
+    }
     webmux_end_session(mux, id);
-    if (is_unheard_of)
-        return;
-    session->was_reset = true;
-    session->reset_at = mux->opened;
-    webmux_owe(mux, id, OWES_RST);
-    if (mux->opens)
-        ask_if_none_is_clean(mux);
 }
 
 /* Credit comes back in quarters of a window. */

@@ -28,7 +28,7 @@ struct webmux_session {
     int64_t credit;                     /* bytes that we may send; may be below 0 */
     int64_t their_credit;               /* bytes that they may send */
     uint64_t number;                    /* as which of all it was opened here */
-    uint64_t reset_at;                  /* webmux.opened when it was reset here, or asked about */
+    uint64_t over_at;                   /* webmux.opened when it was over here, or asked about */
     size_t window;                      /* what their credit comes back to */
     size_t taken;                       /* by the reader, and not yet given back */
     size_t grant;                       /* credit that is owed */
@@ -38,7 +38,8 @@ struct webmux_session {
     bool is_confirmed;                  /* by the end that did not open it */
     bool we_ended, they_ended;
     bool was_reset;                     /* here: what still comes of it is late */
-    bool was_asked;                     /* whether they know of that reset */
+    bool may_come;                      /* opens: more of it, since they may not know that it is over */
+    bool was_asked;                     /* whether they know */
 };
 
 struct webmux {

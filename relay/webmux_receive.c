@@ -93,7 +93,7 @@ static void forget_reset(struct webmux_session *session)
 static void take_late_reset(const struct webmux *mux, struct webmux_session *session)
 {
     if (mux->opens || session->owes & OWES_RST)
-        session->was_reset = false;
+        session->was_reset = session->may_come = false;
     forget_reset(session);
 }
 

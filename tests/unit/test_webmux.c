@@ -211,13 +211,59 @@ static void ids_are_used_again_in_the_order_in_which_they_rested(void)
     end_start(&end, true);
     for (unsigned id = 3; id < 256; id += 2)
         CU_ASSERT_EQUAL(end_open_confirmed(&end), id);
-    finish(9);
-    finish(3);
+    end_take_flags(&end, 9, "R", 0);
+    end_take_flags(&end, 3, "R", 0);
     end_take_flags(&end, 201, "R", 0);
     CU_ASSERT_EQUAL(end_open_confirmed(&end), 9);
     CU_ASSERT_EQUAL(end_open_confirmed(&end), 3);
     CU_ASSERT_EQUAL(end_open_confirmed(&end), 201);
     CU_ASSERT_EQUAL(webmux_open(&end.mux), 0);
+}
+
+/* They may have reset it, or given back credit, when they had not read of its end yet. */
+static void an_id_rests_after_its_end_until_they_answer_something_newer(void)
+{
+    end_start(&end, true);
+    for (unsigned id = 3; id < 256; id += 2)
+        CU_ASSERT_EQUAL(end_open_confirmed(&end), id);
+    finish(9);
+    CU_ASSERT_STRING_EQUAL(end_says(&end), "p9");       /* they are asked, since none is clean */
+    CU_ASSERT_EQUAL(webmux_open(&end.mux), 0);
+    end_take_control(&end, WEBMUX_ADD_CREDIT, 9, 1 << 20);
+    CU_ASSERT_TRUE(end_told(&end, WEBMUX_NOTHING, 0));
+    end_take_flags(&end, 3, "R", 0);
+    CU_ASSERT_EQUAL(webmux_open(&end.mux), 3);
+    CU_ASSERT_EQUAL(webmux_open(&end.mux), 0);
+    CU_ASSERT_STRING_EQUAL(end_says(&end), "S3");
+    end_take_flags(&end, 3, "S", 0);
+    CU_ASSERT_EQUAL(webmux_open(&end.mux), 9);
+    CU_ASSERT_EQUAL(webmux_may_send(&end.mux, 9), WEBMUX_FIRST_CREDIT);
+}
+
+static void a_reset_after_their_end_makes_an_id_clean(void)
+{
+    end_start(&end, true);
+    for (unsigned id = 3; id < 256; id += 2)
+        CU_ASSERT_EQUAL(end_open_confirmed(&end), id);
+    finish(9);
+    end_says(&end);
+    end_take_flags(&end, 9, "R", 0);
+    CU_ASSERT_EQUAL(webmux_open(&end.mux), 9);
+    CU_ASSERT_STRING_EQUAL(end_says(&end), "S9");
+}
+
+/* What they answer is to tell that they have read what was owed before. */
+static void an_opening_goes_after_all_that_is_owed_already(void)
+{
+    end_start(&end, true);
+    for (unsigned id = 3; id < 256; id += 2)
+        CU_ASSERT_EQUAL(end_open_confirmed(&end), id);
+    end_take_flags(&end, 3, "", WEBMUX_WINDOW / 4);
+    webmux_took(&end.mux, 3, WEBMUX_WINDOW / 4, false);      /* owes credit: it is listed */
+    end_take_flags(&end, 3, "R", 0);
+    webmux_reset(&end.mux, 5);
+    CU_ASSERT_EQUAL(webmux_open(&end.mux), 3);
+    CU_ASSERT_STRING_EQUAL(end_says(&end), "R5 p5 S3");
 }
 
 /* All ids but 5 and 7 are taken. */
@@ -226,8 +272,8 @@ static void start_with_two_that_rest(void)
     end_start(&end, true);
     for (unsigned id = 3; id < 256; id += 2)
         CU_ASSERT_EQUAL_FATAL(end_open_confirmed(&end), id);
-    finish(5);
-    finish(7);
+    end_take_flags(&end, 5, "R", 0);
+    end_take_flags(&end, 7, "R", 0);
 }
 
 static void an_id_rests_after_a_reset_until_they_answer_something_newer(void)
@@ -235,7 +281,7 @@ static void an_id_rests_after_a_reset_until_they_answer_something_newer(void)
     start_with_two_that_rest();
     webmux_reset(&end.mux, 9);
     end_says(&end);
-    finish(11);
+    end_take_flags(&end, 11, "R", 0);
     CU_ASSERT_EQUAL(end_open_confirmed(&end), 5);       /* is answered, and is newer */
     CU_ASSERT_EQUAL(end_open_confirmed(&end), 7);
     CU_ASSERT_EQUAL(end_open_confirmed(&end), 9);
@@ -251,7 +297,7 @@ static void an_id_is_passed_over_while_they_may_not_know_of_its_reset(void)
     end_says(&end);
     end_take_flags(&end, 3, "", 1);     /* is no answer to anything */
     CU_ASSERT_EQUAL(webmux_open(&end.mux), 7);
-    finish(11);
+    end_take_flags(&end, 11, "R", 0);
     CU_ASSERT_EQUAL(webmux_open(&end.mux), 11);
 }
 
@@ -373,6 +419,9 @@ int main(void)
         TEST(a_reset_that_is_owed_is_forgotten_when_they_open_anew),
         TEST(a_reset_that_is_owed_is_forgotten_when_they_reset_too),
         TEST(ids_are_used_again_in_the_order_in_which_they_rested),
+        TEST(an_id_rests_after_its_end_until_they_answer_something_newer),
+        TEST(a_reset_after_their_end_makes_an_id_clean),
+        TEST(an_opening_goes_after_all_that_is_owed_already),
         TEST(an_id_rests_after_a_reset_until_they_answer_something_newer),
         TEST(an_id_is_passed_over_while_they_may_not_know_of_its_reset),
         TEST(no_id_is_used_again_while_a_confirmation_may_be_under_way),
