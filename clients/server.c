@@ -20,7 +20,7 @@
 
 enum {
     GROWTH_BYTES = 64 << 20,            /* of windows, for all clients */
-    WAITING_BYTES = 256 << 20,          /* for a slow service; the proxy's credit ends it before */
+    WAITING_BYTES = 256 << 20,          /* for a slow service */
     LINGER_MS = 3600 * 1000,            /* the proxy's decides; this one is for a proxy without any */
     KEEPALIVE_MS = 12000,               /* a proxy that is gone is noticed within a minute */
     LOOK_MS = 500                       /* how old statistics get */
@@ -289,9 +289,13 @@ static enum tristero_status attach_all(struct tristero_server *server,
 static enum tristero_status set_up(struct tristero_server *server, struct tristero_proxy *proxy,
                                    struct tristero_error *error)
 {
-    const struct mux_limits limits = { .linger_ms = LINGER_MS, .window_bytes = WEBMUX_WINDOW,
-                                       .growth_bytes = GROWTH_BYTES,
-                                       .waiting_bytes = WAITING_BYTES };
+    const size_t sessions = (size_t)server->service.connections * WEBMUX_SESSIONS;
+    const struct mux_limits limits = {
+        .linger_ms = LINGER_MS,
+        .window_bytes = webmux_window(WAITING_BYTES - GROWTH_BYTES, sessions),
+        .growth_bytes = GROWTH_BYTES,
+        .waiting_bytes = WAITING_BYTES,
+    };
     enum tristero_status status;
     int err;
 

@@ -17,8 +17,7 @@ enum {
     LAST_BYTES_PAUSE_MS = 20,           /* between looks at whether they have arrived */
     KEEPALIVE_MS = 12000,               /* a server that is gone is noticed within a minute */
     WAITING_BYTES = 64 << 20,           /* for slow clients of a tunnel, all together */
-    GROWTH_BYTES = 64 << 20,            /* of windows, the same */
-    GROWTH_BYTES_BY_RATE = WAITING_BYTES / 2
+    GROWTH_BYTES = WAITING_BYTES / 2    /* of their windows; as much is for what those have at first */
 };
 
 /* A client that came while no server was attached. */
@@ -341,39 +340,17 @@ static int open_door(struct hub *hub, struct door *door, int *listener,
     return mux_watch(&hub->mux, *listener, EPOLLIN, &door->source);
 }
 
-/* Where a rate keeps bytes waiting, nobody is to be reset for that: the windows of all
- * streams together are no larger than what may wait. */
-static size_t window_by_rate(const struct relay_settings *settings)
+static const char *webmux_serve(struct tunnel *tunnel)
 {
-    size_t share = (WAITING_BYTES - GROWTH_BYTES_BY_RATE) / settings->streams_per_tunnel;
-
-    if (share < WEBMUX_FIRST_CREDIT)
-        return WEBMUX_FIRST_CREDIT;
-    return share < WEBMUX_WINDOW ? share : WEBMUX_WINDOW;
-}
-
-static struct mux_limits limits_of(const struct relay_settings *settings)
-{
+    const struct relay_settings *settings = tunnel->settings;
     struct mux_limits limits = {
         .linger_ms = settings->linger_ms,
         .idle_ms = settings->idle_timeout_ms,
         .bytes_per_s = settings->bytes_per_s,
-        .window_bytes = WEBMUX_WINDOW,
+        .window_bytes = webmux_window(WAITING_BYTES - GROWTH_BYTES, settings->streams_per_tunnel),
         .growth_bytes = GROWTH_BYTES,
         .waiting_bytes = WAITING_BYTES,
     };
-
-    if (settings->bytes_per_s) {
-        limits.window_bytes = window_by_rate(settings);
-        limits.growth_bytes = GROWTH_BYTES_BY_RATE;
-    }
-    return limits;
-}
-
-static const char *webmux_serve(struct tunnel *tunnel)
-{
-    const struct relay_settings *settings = tunnel->settings;
-    struct mux_limits limits = limits_of(settings);
     struct hub hub = { .tunnel = tunnel,
                        .waits_until_ms = tunnel->opened_ms + settings->attach_timeout_ms };
     const char *why = "failed for lack of descriptors";

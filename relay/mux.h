@@ -55,7 +55,8 @@ struct mux_limits {
     int64_t bytes_per_s;                /* of all streams, both ways; 0: no limit */
     size_t window_bytes;                /* of each stream at first, for webmux_init */
     size_t growth_bytes;                /* by which windows may grow, all together */
-    size_t waiting_bytes;               /* for slow sockets; then the fullest stream is reset */
+    size_t waiting_bytes;               /* for slow sockets; then the fullest stream is reset, which
+                                         * takes more than all windows: bytes of sessions that are over */
 };
 
 TAILQ_HEAD(mux_carriers, mux_carrier);

@@ -17,6 +17,13 @@ void webmux_owe(struct webmux *mux, uint8_t id, uint8_t what)
     session->owes |= what | IS_LISTED;
 }
 
+size_t webmux_window(size_t bytes, size_t sessions)
+{
+    size_t share = webmux_least(bytes / sessions, WEBMUX_WINDOW);
+
+    return share < WEBMUX_FIRST_CREDIT ? WEBMUX_FIRST_CREDIT : share;
+}
+
 void webmux_init(struct webmux *mux, bool opens, size_t window, struct webmux_growth *growth)
 {
     mux->opens = opens;

@@ -14,7 +14,7 @@ enum {
     WEBMUX_IDS = 256,
     WEBMUX_CARRIERS_MAX = 16,           /* of one tunnel, at the proxy */
     WEBMUX_FIRST_CREDIT = 16384,        /* of each direction, until an end says otherwise */
-    WEBMUX_WINDOW = 1 << 20,            /* what an end says that has no reason to say less */
+    WEBMUX_WINDOW = 1 << 20,            /* the most that an end says */
     WEBMUX_WINDOW_MAX = 16 << 20,       /* what a window grows to */
     WEBMUX_OWED_BYTES_MAX = 8192        /* of all that can be owed at once */
 };
@@ -68,6 +68,9 @@ struct webmux {
     uint32_t payload_left;
     size_t padding_left;
 };
+
+/* The windows of so many sessions, so that all together have so many bytes, or little more. */
+size_t webmux_window(size_t bytes, size_t sessions);
 
 /* mux is all zero. window: what they may send of each session before any of it is taken,
  * WEBMUX_FIRST_CREDIT at least. growth must last as long as mux does. */

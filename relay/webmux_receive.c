@@ -109,7 +109,7 @@ static void take_reset(struct webmux *mux, uint8_t id, struct webmux_event *even
     tell(event, WEBMUX_RESET, id);
 }
 
-/* Of a session that is not open, or not yet: what they sent before they learned so. */
+/* Of a session that is not open: what they sent before they learned so. */
 static size_t take_late(struct webmux *mux, const struct webmux_header *header,
                         struct webmux_event *event)
 {
@@ -120,7 +120,7 @@ static size_t take_late(struct webmux *mux, const struct webmux_header *header,
         session->their_credit -= webmux_payload_bytes(header);
         return session->their_credit < 0 ? error(event, "sent more than its credit") : 0;
     }
-    if (!session->is_open && (header->syn || webmux_payload_bytes(header)))
+    if (header->syn || webmux_payload_bytes(header))
         webmux_owe(mux, header->session, OWES_RST);
     return 0;
 }
@@ -154,7 +154,6 @@ static size_t take_data(struct webmux *mux, const struct webmux_header *header,
 {
     struct webmux_session *session = &mux->sessions[header->session];
     uint32_t payload = webmux_payload_bytes(header);
-    bool is_answer = mux->opens && session->is_open && !session->is_confirmed;
 
     if (header->session < 2)
         return error(event, "sent a frame of a reserved session");
@@ -165,8 +164,10 @@ static size_t take_data(struct webmux *mux, const struct webmux_header *header,
     if (header->syn && (session->is_open || may_be_opened(mux, header->session))) {
         if (!take_syn(mux, header->session, event))
             return error(event, "opened a session that is open");
-    } else if (!session->is_open || is_answer) {
+    } else if (!session->is_open) {
         return take_late(mux, header, event);
+    } else if (mux->opens && !session->is_confirmed) {
+        return error(event, "sent a frame of a session that it has not confirmed");
     }
     if (payload > session->their_credit)
         return error(event, "sent more than its credit");

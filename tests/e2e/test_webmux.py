@@ -8,7 +8,7 @@ import time
 import harness
 from harness import (address_of, connect, fault_of, in_thread, receive_exactly, receive_until_end,
                      receive_until_reset, reset, wait_until)
-from webmux_harness import FIN, RST, SYN, Control, Data, Opcode, WebmuxCase, exchange
+from webmux_harness import FIN, RST, SYN, WINDOW, Control, Data, Opcode, WebmuxCase, exchange
 
 
 class Opening(WebmuxCase):
@@ -195,7 +195,7 @@ class Profile(WebmuxCase):
 
     def test_frames_of_any_length_are_taken(self):
         client = self.tunnel.both(self.raw)
-        data = harness.Pattern("long").take(1000000)
+        data = harness.Pattern("long").take(WINDOW)
         sender = in_thread(self.raw.say, Data(3, payload=data))
         self.assertEqual(receive_exactly(client, len(data)), data)
         sender.result()

@@ -21,6 +21,7 @@ from tristero_tunnel.webmux import (Control, Data, Decoder, Flags, Opcode,  # no
                                     encode)
 
 GREETING = Control(Opcode.SET_DEFAULT_CREDIT, 0, 1 << 20)
+WINDOW = (32 << 20) // 256          # what the daemon says, of so many streams of a tunnel
 SYN, FIN, RST = Flags.SYN, Flags.FIN, Flags.RST
 
 
@@ -285,7 +286,7 @@ class WebmuxTunnel:
     def raw(self, **how):
         raw = self._keep(Raw(self.server_address, **how))
         raw_first = raw.frame()
-        if raw_first != GREETING:
+        if raw_first != Control(Opcode.SET_DEFAULT_CREDIT, 0, WINDOW):
             raise AssertionError(f"the daemon begins with {raw_first}")
         return raw
 
@@ -374,4 +375,4 @@ def exchange(stream, client, count, seed):
 
 
 __all__ = ["Carrier", "Control", "Daemon", "Data", "FIN", "Flags", "GREETING", "Opcode", "RST", "Raw",
-           "SYN", "Stream", "WebmuxCase", "WebmuxTunnel", "encode", "exchange", "harness"]
+           "SYN", "WINDOW", "Stream", "WebmuxCase", "WebmuxTunnel", "encode", "exchange", "harness"]

@@ -74,9 +74,12 @@ static void who_opens_may_send_at_once_and_is_sent_nothing_before_it_is_confirme
     end_says(&end);
     CU_ASSERT_EQUAL(webmux_may_send(&end.mux, 3), WEBMUX_FIRST_CREDIT);
     end_take_flags(&end, 3, "", 100);
-    CU_ASSERT_TRUE(end_told(&end, WEBMUX_NOTHING, 0));
+    CU_ASSERT_TRUE(end_failed(&end, "not confirmed"));
+    end_start(&end, true);
+    webmux_open(&end.mux);
+    end_says(&end);
     end_take_flags(&end, 3, "F", 0);
-    CU_ASSERT_TRUE(end_told(&end, WEBMUX_NOTHING, 0));
+    CU_ASSERT_TRUE(end_failed(&end, "not confirmed"));
 }
 
 static void frames_are_as_short_as_they_want_them(void)
