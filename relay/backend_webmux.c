@@ -54,6 +54,17 @@ static unsigned long id_of(const struct hub *hub)
     return (unsigned long)hub->tunnel->id;
 }
 
+/* One for a client who is there: its server has not left before that one came. */
+static struct mux_carrier *choose_carrier(struct hub *hub)
+{
+    struct mux_carrier *carrier;
+
+    do {
+        carrier = mux_choose_carrier(&hub->mux);
+    } while (carrier && mux_carrier_is_ending(carrier));
+    return carrier;
+}
+
 /* --- clients that wait */
 
 static void waiter_ready(struct mux_source *source, uint32_t events)
@@ -107,7 +118,7 @@ static void look_at_waiters(struct hub *hub)
     struct waiter *waiter, *next;
 
     for (waiter = TAILQ_FIRST(&hub->waiters); waiter; waiter = next) {
-        struct mux_carrier *carrier = mux_choose_carrier(&hub->mux);
+        struct mux_carrier *carrier = choose_carrier(hub);
 
         next = TAILQ_NEXT(waiter, entry);
         if (waiter->has_gone || hub->mux.now_ms >= waiter->until_ms) {
@@ -143,7 +154,7 @@ static void pause_accepting(struct hub *hub)
 
 static int take_client(struct hub *hub, int socket)
 {
-    struct mux_carrier *carrier = mux_choose_carrier(&hub->mux);
+    struct mux_carrier *carrier = choose_carrier(hub);
     int err = carrier ? mux_add_stream(carrier, socket) : client_waits(hub, socket);
 
     if (err)

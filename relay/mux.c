@@ -209,7 +209,7 @@ struct mux_carrier *mux_choose_carrier(struct mux *mux)
     struct mux_carrier *carrier;
 
     for (carrier = TAILQ_FIRST(&mux->carriers); carrier; carrier = TAILQ_NEXT(carrier, entry)) {
-        if (webmux_has_room(&carrier->webmux) && is_better(carrier, chosen))
+        if (!carrier->hung_up && webmux_has_room(&carrier->webmux) && is_better(carrier, chosen))
             chosen = carrier;
     }
     return chosen;

@@ -107,7 +107,7 @@ struct mux_carrier {
     int socket;
     bool can_read, can_write;           /* as far as is known */
     bool was_heard;                     /* anything has come */
-    bool hung_up;                       /* epoll has said that the other end sends no more */
+    bool hung_up;                       /* it is known that the other end sends no more */
     const char *failure;                /* why it is over, or NULL */
     char *out;                          /* what is to be written, from the pool, or NULL */
     size_t out_start, out_count;
@@ -128,9 +128,13 @@ void mux_carrier_fail(struct mux_carrier *carrier, const char *why);
 /* Whether the other ends have all that was to be sent. Nothing wakes a turn when they do. */
 bool mux_has_sent_all(const struct mux *mux);
 
-/* The one with the fewest streams that has room for one, or NULL. One that has not
- * answered for a while comes last. */
+/* The one with the fewest streams that has room for one, and is not known to be at its end,
+ * or NULL. One that has not answered for a while comes last. */
 struct mux_carrier *mux_choose_carrier(struct mux *mux);
+
+/* Whether it is at its end, which may still lie behind bytes that were not read: then it is
+ * known from now on. */
+bool mux_carrier_is_ending(struct mux_carrier *carrier);
 
 struct mux_stream {
     struct mux_source source;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -53,6 +54,15 @@ int mux_add_carrier(struct mux *mux, int socket, bool opens, struct mux_carrier 
     mux->has_more = true;
     *out = carrier;
     return 0;
+}
+
+bool mux_carrier_is_ending(struct mux_carrier *carrier)
+{
+    struct pollfd end = { .fd = carrier->socket, .events = POLLRDHUP };
+
+    if (!carrier->hung_up)
+        carrier->hung_up = poll(&end, 1, 0) > 0;
+    return carrier->hung_up;
 }
 
 void mux_carrier_fail(struct mux_carrier *carrier, const char *why)

@@ -7,7 +7,7 @@ import time
 
 import harness
 from harness import connect, in_thread, receive_until_end, receive_until_reset, wait_until
-from webmux_harness import FIN, RST, SYN, Control, Data, Opcode, WebmuxCase
+from webmux_harness import FIN, RST, SYN, Control, Data, Opcode, WebmuxCase, encode
 
 
 class OwnDaemon(WebmuxCase):
@@ -60,6 +60,26 @@ class Reserve(OwnDaemon):
             self.assertEqual(proxy.Tunnel.getTunnelAddress(tunnel.server_uri), tunnel.client_uri)
         carrier = self.carrier(tunnel)
         self.assertEqual(carrier.accept().receive_exactly(6), b"waited")
+        daemon.signal(signal.SIGTERM)
+        self.expect_end(daemon)
+
+    def test_clients_that_come_as_the_connection_is_lost_wait_and_are_served(self):
+        daemon, tunnel = self.open_with("--drain", "0", "--reserve", "60")
+        unread = b"".join(encode(Control(Opcode.NO_OP)) for _ in range(8000))   # within the window
+        for last_words in (b"", unread):
+            raw = self.raw(tunnel)
+            daemon.freeze()             # then it finds the clients and the loss at once
+            raw.say(last_words)
+            raw.close()
+            waiting = [self.connect(tunnel) for _ in range(3)]
+            for client in waiting:
+                client.sendall(b"waited")
+            daemon.thaw()
+            wait_until(lambda: not tunnel.attached() - daemon.errors().count(" lost connection "), "it is lost")
+            carrier = self.carrier(tunnel)
+            for _ in waiting:
+                self.assertEqual(carrier.accept().receive_exactly(6), b"waited")
+            carrier.close()
         daemon.signal(signal.SIGTERM)
         self.expect_end(daemon)
 
