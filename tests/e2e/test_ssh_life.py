@@ -319,6 +319,20 @@ class Cycles(SshDaemonCase):
         some(25)
         self.assert_no_more_memory(before_kib, 4 << 10)
 
+    def test_memory_that_many_carriers_took_at_once_goes_back(self):
+        """Each in a thread of its own, for whose allocations there are arenas of their own."""
+        service = self.serve(source(1, 4 << 20))
+        before_kib = self.daemon.resident_kib()
+        carriers = [self.carry(service.port) for _ in range(16)]
+        clients = [self.connect(carrier.address, receive_buffer=16384) for carrier in carriers]
+        wait_until(lambda: self.daemon.resident_kib() > before_kib + (8 << 10), "bytes wait for the clients")
+        for checking in [harness.in_thread(check_pattern, client, 1, 4 << 20) for client in clients]:
+            checking.result()
+        for carrier in carriers:
+            carrier.leave()
+        self.daemon.expect_rest()
+        self.assert_no_more_memory(before_kib, 6 << 10)
+
 
 if __name__ == "__main__":
     harness.main()
