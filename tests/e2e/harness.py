@@ -12,7 +12,9 @@ Each test prints a line of its own, "PASS file.Class.test" or "FAIL ...", which
 ./check counts.
 """
 
+import contextlib
 import ctypes
+import errno
 import os
 import random
 import re
@@ -302,6 +304,41 @@ def discard(address, source=None):
     # A reset that comes before the daemon accepted is as if nobody had come.
     wait_until(lambda: address[1] not in listening_ports(), "the daemon accepted")
     reset(connection)
+
+
+def cut_connections(pid, leads_there, cut=lambda connection: connection.shutdown(socket.SHUT_RDWR)):
+    """Cuts the TCP connections of which leads_there(peer's address) is true, from within that
+    process, by pidfd_getfd; how many. PermissionError where that may not be."""
+    pidfd = os.pidfd_open(pid)
+    count = 0
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                    count += _cut_connection(pidfd, int(name), leads_there, cut)
+    finally:
+        os.close(pidfd)
+    return count
+
+
+def _cut_connection(pidfd, descriptor, leads_there, cut):
+    copy = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd, descriptor, 0)    # pidfd_getfd
+    if copy < 0:
+        if ctypes.get_errno() == errno.EBADF:       # closed meanwhile
+            return False
+        raise PermissionError("no descriptor of another process may be had")
+    with socket.socket(fileno=copy) as connection, contextlib.suppress(OSError):
+        peer = connection.getpeername()
+        if connection.family == socket.AF_INET and leads_there(peer):
+            cut(connection)
+            return True
+    return False
+
+
+def break_off(connection):
+    """A reset for both ends, whoever else has it: by connecting it to nowhere (AF_UNSPEC)."""
+    if ctypes.CDLL(None, use_errno=True).connect(connection.fileno(), bytes(16), 16):
+        raise OSError(ctypes.get_errno(), "can't break it off")
 
 
 def send_until_error(connection, limit_bytes=1 << 30):

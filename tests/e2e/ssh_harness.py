@@ -377,8 +377,8 @@ class Service:
     handles each connection in a thread of its own; without one, accept() hands out
     what comes."""
 
-    def __init__(self, handle=None, host="127.0.0.1", backlog=256, receive_buffer=None):
-        self._listener = harness.listen(host, backlog=backlog)
+    def __init__(self, handle=None, host="127.0.0.1", port=0, backlog=256, receive_buffer=None):
+        self._listener = harness.listen(host, port, backlog)
         if receive_buffer:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.port = self._listener.getsockname()[1]
@@ -428,11 +428,15 @@ class Service:
                 self._connections.remove(connection)
         connection.close()
 
-    def close(self):
-        """Nobody listens any more, and what still lives is reset."""
+    def stop_listening(self):
+        """Nobody else gets in, and whoever is here stays."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def close(self):
+        """Nobody listens any more, and what still lives is reset."""
+        self.stop_listening()
         with self._lock:
             left, self._connections = self._connections, []
         for connection in left:

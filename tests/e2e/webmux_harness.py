@@ -176,6 +176,11 @@ class Carrier:
                 self._mux.end()
                 self._condition.notify_all()
 
+    def join(self):
+        """Until it has ended by itself; then its connection is the caller's."""
+        self._thread.join(WAIT_S)
+        self.connection.settimeout(WAIT_S)
+
     def close(self, abort=False):
         self._is_closing = True
         self.wake()
