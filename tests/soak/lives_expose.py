@@ -11,18 +11,11 @@ import tunnels_of_many
 from exposed import Exposed
 from harness import connect
 from life import IN_TIME_S, LINGER_S, Kind, TooLate, Wrong, all_results
-from ssh_harness import SSH
 from tunnels_of_many import visit
-
-BACKENDS = ("webmux", "tcp", "ssh")
-
-
-def backends(daemon):
-    return BACKENDS if SSH and hasattr(daemon, "ssh_port") else BACKENDS[:2]
 
 
 def expose(life):
-    exposed = Exposed(life.daemon, life.chance.choice(backends(life.daemon)), life.chance.randrange(1, 4))
+    exposed = Exposed(life.daemon, life.chance.choice(life.soak.backends), life.chance.randrange(1, 4))
     life.at_end(exposed.clean_up)
     return exposed
 

@@ -96,7 +96,7 @@ class Soak:
         self.peak = collections.Counter()
         self.lasting = []               # of expose, one for each backend
         self.kinds = lives_tcp.KINDS + lives_webmux.KINDS + lives_expose.KINDS
-        self.backends = ["webmux", "tcp"]
+        self.backends = ["webmux", "tcp"]       # of expose
         kind, options = Daemon, ()
         if can_ssh():
             self.kinds = self.kinds + lives_ssh.KINDS

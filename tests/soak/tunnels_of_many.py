@@ -29,9 +29,11 @@ class Cuts:
         """Until what was cut is as it was before."""
         self._under_way += 1
         self.count += 1
-        yield
-        self._under_way -= 1
-        self.count += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self.count += 1
 
     def may_explain(self, count_before):
         return self._under_way or self.count != count_before
