@@ -47,7 +47,8 @@ class Exposed(harness.Program):
         self._changed, self._losing = threading.Condition(), threading.Lock()
         self._lost_at = -STEADY_S
         self._told = collections.Counter()      # events by their kind
-        self._addresses = collections.deque()   # by their number: by tcp those without a client, else the last
+        self._addresses = []                    # by tcp those that no client was given, else the last one
+        self._last_told = collections.deque(maxlen=8 * TCP_TUNNELS)     # (which event it was, address)
         options = {"tcp": ("--tunnels", TCP_TUNNELS), "webmux": ("--connections", connections)}
         super().__init__([harness.TUNNEL, "--proxy", daemon.url, "expose", "--json", "--backend", backend,
                           *map(str, options.get(backend, ())), str(self.service.port)],
@@ -61,7 +62,8 @@ class Exposed(harness.Program):
                 if event["event"] == "address":
                     if self.backend != "tcp":
                         self._addresses.clear()
-                    self._addresses.append((self._told["address"], address_of_url(event["url"])[1]))
+                    self._addresses.append(address_of_url(event["url"])[1])
+                    self._last_told.append((self._told["address"], self._addresses[-1]))
                 self._told[event["event"]] += 1
                 self._changed.notify_all()
 
@@ -74,7 +76,7 @@ class Exposed(harness.Program):
         """For one client; others may come there, too, unless it is by tcp."""
         with self._changed:
             self._wait_for(lambda: self._addresses, "an address is told")
-            return (self._addresses.popleft() if self.backend == "tcp" else self._addresses[0])[1]
+            return self._addresses.pop(0) if self.backend == "tcp" else self._addresses[0]
 
     def has_address(self):
         with self._changed:
@@ -98,14 +100,24 @@ class Exposed(harness.Program):
         with self._losing, self.cuts.cutting(), self._changed:
             before = self._told.copy()
             self._lost_at = time.monotonic()
-            if not self._cut():
-                return
-            if self.backend == "tcp":
-                self._wait_for(lambda: self._told["address"] >= before["address"] + TCP_TUNNELS, "new addresses")
-                while self._addresses and self._addresses[0][0] < before["address"]:
-                    self._addresses.popleft()
-            else:
-                self._wait_for(lambda: self._came_back(before), "it is attached again")
+            if self.backend == "ssh":
+                if self._kill_ssh():
+                    self._wait_for(lambda: self._came_back(before), "it is attached again")
+            elif ports := self._cut():
+                if self.backend == "webmux":
+                    self._wait_for(lambda: self._came_back(before), "it is attached again")
+                else:
+                    self._replace_addresses(before["address"], {port + 1 for port in ports})
+
+    def _replace_addresses(self, told_before, dead_ports):
+        """Those of tunnels that were cut may still be told."""
+        def has_new_ones():
+            new = [address for number, address in self._last_told
+                   if number >= told_before and address[1] not in dead_ports]
+            return len(new) >= TCP_TUNNELS
+
+        self._wait_for(has_new_ones, "new addresses")
+        self._addresses = [address for address in self._addresses if address[1] not in dead_ports]
 
     def _came_back(self, before):
         return any(self._told[kind] > before[kind] for kind in ("attached", "moved"))
@@ -114,20 +126,26 @@ class Exposed(harness.Program):
         with self._changed:
             return self._told["moved"] > 0
 
+    def _kill_ssh(self):
+        """Whether there was one."""
+        children = children_of(self.pid)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        return bool(children)
+
     def _cut(self):
-        """Whether there was something that could be cut."""
-        if self.backend == "ssh":
-            children = children_of(self.pid)
-            for child in children:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-            return bool(children)
-        ports = self.daemon.ports
-        try:
-            return harness.cut_connections(self.pid, lambda peer: ports.low <= peer[1] <= ports.high,
-                                           harness.break_off)
-        except PermissionError:
-            return 0
+        """The tunnels' ports at the proxy; none where that may not be."""
+        ports = set()
+
+        def leads_to_tunnel(peer):
+            if self.daemon.ports.low <= peer[1] <= self.daemon.ports.high:
+                ports.add(peer[1])
+            return peer[1] in ports
+
+        with contextlib.suppress(PermissionError):
+            harness.cut_connections(self.pid, leads_to_tunnel, harness.break_off)
+        return ports
 
     def stand_still(self, seconds):
         """What relays: the command, or its ssh."""

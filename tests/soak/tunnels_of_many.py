@@ -41,10 +41,11 @@ class Cuts:
 
 class Reception:
     """Where the server's ends come in, each in a thread of its own, in whatever order: clients
-    say a name first."""
+    say a name first. By ssh they may be cut short: it makes an end of the reset of what it is
+    before, and of its own death."""
 
-    def __init__(self, make_end=End, **how):
-        self._make_end, self._how = make_end, how
+    def __init__(self, make_end=End, may_be_cut_short=False):
+        self._make_end, self.may_be_cut_short = make_end, may_be_cut_short
         self._expected = {}             # by name: a queue for the connection
 
     def arrive(self, connection, cuts=None):
@@ -71,7 +72,7 @@ class Reception:
                 with contextlib.suppress(queue.Empty):
                     connection, cuts, is_done = expected.get(timeout=0.05)
                     done.append(is_done)
-                    end = self._make_end(connection, life.chance, *life.new_seeds(), **self._how)
+                    end = self._make_end(connection, life.chance, *life.new_seeds(), self.may_be_cut_short)
                     end.cuts = cuts
                     return end
                 look()
@@ -85,10 +86,11 @@ class Reception:
                 each.put(True)
 
 
-def _refuse_end(client):
+def _refuse_end(client, may_be_cut_short):
     """Nobody has served this client so far. A reset is an exception of its own."""
     if select.select([client], [], [], 0)[0] and not client.recv(1, socket.MSG_PEEK):
-        raise Wrong("a client that nobody has served saw a proper end")
+        told = "a client that nobody has served saw a proper end"
+        raise ConnectionAbortedError(told) if may_be_cut_short else Wrong(told)
 
 
 def visit(life, reception, find_address, talk, cuts):
@@ -100,7 +102,7 @@ def visit(life, reception, find_address, talk, cuts):
         with life, connect(address, **life.buffers()) as connection, \
                 reception.expect(life) as (name, wait_for_server):
             connection.sendall(name)
-            server = wait_for_server(lambda: _refuse_end(connection))
+            server = wait_for_server(lambda: _refuse_end(connection, reception.may_be_cut_short))
             if server.cuts:
                 cuts, before = server.cuts, 0
             client = End(connection, life.chance, server.gets_seed, server.sends_seed)
