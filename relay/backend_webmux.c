@@ -111,8 +111,8 @@ static void leave_waiter(struct hub *hub, struct waiter *waiter)
     tunnel_give_descriptor(hub->tunnel);
 }
 
-/* Those that have waited in vain go, and the others become streams as soon as there is
- * a server. */
+/* Those that have waited in vain for a server go, and the others become streams as soon as
+ * there is a place. */
 static void look_at_waiters(struct hub *hub)
 {
     struct waiter *waiter, *next;
@@ -121,7 +121,8 @@ static void look_at_waiters(struct hub *hub)
         struct mux_carrier *carrier = choose_carrier(hub);
 
         next = TAILQ_NEXT(waiter, entry);
-        if (waiter->has_gone || hub->mux.now_ms >= waiter->until_ms) {
+        if (waiter->has_gone ||
+            (!hub->mux.carriers_count && hub->mux.now_ms >= waiter->until_ms)) {
             leave_waiter(hub, waiter);
         } else if (carrier) {
             int socket = waiter_free(hub, waiter);
@@ -301,7 +302,7 @@ static int64_t deadline(const struct hub *hub)
     const struct waiter *first = TAILQ_FIRST(&hub->waiters);
     int64_t until_ms = clock_earlier(tunnel_until_ms(hub->tunnel), hub->waits_until_ms);
 
-    if (first)
+    if (first && !hub->mux.carriers_count)
         until_ms = clock_earlier(until_ms, first->until_ms);
     if (hub->mux.now_ms < hub->accept_again_ms)
         until_ms = clock_earlier(until_ms, hub->accept_again_ms);

@@ -7,7 +7,7 @@ import socket
 import time
 
 import harness
-from harness import connect, receive_exactly, receive_until_reset, reset, wait_until
+from harness import connect, cpu_seconds, receive_exactly, receive_until_reset, reset, wait_until
 from webmux_harness import RST, SYN, Carrier, Control, Data, WebmuxCase
 
 
@@ -136,6 +136,26 @@ class Waiting(WebmuxCase):
             number = int(stream.receive_exactly(1))
             stream.send(b"yes")
             self.assertEqual(receive_exactly(clients[number], 3), b"yes")
+
+    def test_once_a_server_is_there_they_wait_for_a_place_as_long_as_it_takes(self):
+        tunnel = self.open_webmux()
+        clients = [tunnel.connect() for _ in range(130)]
+        carrier = tunnel.carrier()
+        streams = [carrier.accept() for _ in range(127)]
+        before_s = cpu_seconds(self.daemon)
+        time.sleep(4)                   # longer than for a server
+        self.assertLess(cpu_seconds(self.daemon) - before_s, 1)
+        for stream in streams:
+            stream.send(b"!")
+        wait_until(lambda: len(select.select(clients, [], [], 0)[0]) == 127, "all of them are served")
+        for client in select.select(clients, [], [], 0)[0][:3]:
+            self.assertEqual(receive_exactly(client, 1), b"!")
+            clients.remove(client)
+            reset(client)
+        for _ in range(3):
+            carrier.accept().send(b"!")
+        for client in clients:
+            self.assertEqual(receive_exactly(client, 1), b"!")
 
     def test_the_tunnel_closes_with_those_who_wait_when_no_server_comes(self):
         began = time.monotonic()
