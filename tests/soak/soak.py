@@ -26,7 +26,7 @@ import threading
 import time
 import traceback
 
-from life import ATTACH_TIMEOUT_S, LINGER_S, RESERVE_S, Life, TooLate, Wrong   # first: finds the next
+from life import ATTACH_TIMEOUT_S, LARGEST, LINGER_S, RESERVE_S, Life, TooLate, Wrong   # first: finds the next
 import lives_expose
 import lives_ssh
 import lives_tcp
@@ -40,12 +40,14 @@ SEED = int(os.environ.get("SOAK_SEED") or random.randrange(1 << 32))
 WORKERS = int(os.environ.get("SOAK_WORKERS") or 8)
 WARM_UP_SHARE = 0.25            # of the time, and at most a minute
 WARM_UP_MOST_S = 60
+LARGEST_HERE = LARGEST if MINUTES >= 1 else LARGEST // 8        # with small buffers some take long
 LOOK_S = 0.25
 TOLD_EACH_S = 60                # what is there, in a soak of minutes
 PAIRS = min(127, 12 * WORKERS + 16)     # some for each life, and for those that have just ended
 # May stay of the lives after the warm-up: 128 KiB in each heap of the C library's (see
-# give_memory_back in server/main.c), of which not all have come into use by then, and some.
-GROWTH_KIB = 1024 + 8 * os.cpu_count() * 128
+# give_memory_back in server/main.c), of which not all have come into use by then, and some. A
+# warm-up of seconds has not seen the worst that lies between blocks in use.
+GROWTH_KIB = 1024 + 8 * os.cpu_count() * 128 if MINUTES >= 1 else 16 << 10
 
 # Whatever else stands in the log, of at least a warning's gravity, is a failure.
 EXPECTED_LOG = re.compile(r"\S+ (info .*|warning tunnel \d+ turned away "
@@ -128,7 +130,7 @@ class Soak:
             kind = chance.choices(kinds, [kind.weight for kind in kinds])[0]
             seed = chance.randrange(1 << 32)
             try:
-                with Life(self, random.Random(seed)) as life:
+                with Life(self, random.Random(seed), LARGEST_HERE) as life:
                     kind.play(life)
                 self.tally.add_life(name_of(kind))
             except TooLate:
