@@ -11,10 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* libssh opens a window to 1,280,000 bytes when less than half of that is left, not
- * counting what it holds, and takes what comes beyond it; a server that sends so much
- * more is not one to go on with. */
+/* libssh opens a window to WINDOW_BYTES when less than WINDOW_LIMIT is left, not counting
+ * what it holds, and takes what comes beyond it; a server that sends so much more is not
+ * one to go on with. */
 enum {
+    WINDOW_BYTES = 1280000,
+    WINDOW_LIMIT = WINDOW_BYTES / 2,
     CHANNEL_BYTES_MAX = 2 * 1024 * 1024,
     TURNS_A_SECOND = 400,               /* into which a tunnel's rate is divided, ... */
     TURN_BYTES_MIN = 1024               /* ... or fewer, and so much may pass in each */
@@ -97,6 +99,20 @@ static void count_waiting(struct stream *stream)
     stream->waiting = waiting;
 }
 
+/* Of what comes after the close, for nobody. On standard error, where no server sends
+ * anything in such a channel, all. */
+static size_t take_late(struct stream *stream, size_t length)
+{
+    size_t taken = least(length, stream->may_take_late);
+
+    stream->may_take_late -= taken;
+    stream->buffered = length - taken;
+    count_waiting(stream);
+    if (stream->buffered > WINDOW_LIMIT)
+        carrier_fail(stream->carrier, "the server sent more than its window allows");
+    return taken;
+}
+
 /* What it does not take, or may not yet, waits in the channel for the stream's turns, and is
  * offered again with what comes next. */
 int stream_on_data(ssh_session session, ssh_channel channel, void *bytes, uint32_t length,
@@ -107,6 +123,8 @@ int stream_on_data(ssh_session session, ssh_channel channel, void *bytes, uint32
 
     (void)session;
     (void)channel;
+    if (!is_stderr && stream->state == STREAM_CLOSING)
+        return (int)take_late(stream, length);
     if (is_stderr || stream->client < 0)
         return (int)length;             /* for nobody */
     if (!stream->client_is_full && !stream->client_broke && !stream->waiting)
@@ -139,6 +157,30 @@ static bool take_all(struct stream *stream)
     stream->to_client = (struct leftover){ .bytes = bytes, .count = count };
     count_waiting(stream);
     return true;
+}
+
+/* Who has closed a channel says nothing more of it, and there are servers that end the
+ * whole connection of who does. libssh does: it opens the window again when what comes
+ * late leaves little of it. So the window is opened as far as it goes before, and then no
+ * more is taken out of the channel than
+ *
+ *     window + what the channel holds = WINDOW_BYTES - what was taken >= WINDOW_LIMIT
+ *
+ * allows, below which libssh would open it. What the channel holds goes with it.
+ *
+ * libssh opens a window for a read of more than it has room for; on standard error, where
+ * it holds nothing, it reads nothing. While keys are exchanged anew it keeps both messages
+ * back, in their order. */
+void stream_prepare_close(struct stream *stream)
+{
+    char none;
+
+    if (stream->server_ended || stream->server_closed)
+        return;                         /* nothing comes any more */
+    stream->may_take_late = WINDOW_LIMIT;
+    if (ssh_channel_read_timeout(stream->channel, &none, WINDOW_BYTES, true, 0) == SSH_ERROR &&
+        !stream->server_closed)
+        carrier_fail(stream->carrier, "the server has gone");
 }
 
 static bool has_to_deliver(const struct stream *stream)

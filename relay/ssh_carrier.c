@@ -16,7 +16,7 @@ enum {
     READ_BYTES = 4096,                  /* what libssh reads at a time */
     PUMPS_A_TURN = 32,
     UNSENT_HEARD_BYTES = 256 * 1024,    /* so much may come while it takes no answers */
-    WAITING_BYTES_MAX = 64 * 1024 * 1024       /* for slow clients of one carrier */
+    WAITING_BYTES_MAX = 64 * 1024 * 1024       /* for clients of one carrier */
 };
 
 void carrier_fail(struct carrier *carrier, const char *why)
@@ -222,6 +222,20 @@ static void count_without_tunnel(struct carrier *carrier)
         carrier_fail(carrier, "no memory");
 }
 
+/* Who waits for slow clients, or sends on in channels that are closed, is not to take all
+ * memory. */
+static void bound_waiting(struct carrier *carrier)
+{
+    while (carrier->waiting > WAITING_BYTES_MAX && !carrier->failure) {
+        struct stream *fullest = streams_fullest(carrier);
+
+        if (fullest)
+            stream_break(fullest, "too much waits for slow clients");
+        else
+            carrier_fail(carrier, "the server sends too much to clients that have gone");
+    }
+}
+
 /* What has come about since. When to look again. */
 static int64_t look(struct carrier *carrier)
 {
@@ -230,8 +244,7 @@ static int64_t look(struct carrier *carrier)
 
     look_ms = clock_earlier(look_ms, forwards_look(carrier, now_ms));
     look_ms = clock_earlier(look_ms, streams_look(carrier, now_ms));
-    while (carrier->waiting > WAITING_BYTES_MAX && !carrier->failure)
-        stream_break(streams_fullest(carrier), "too much waits for slow clients");
+    bound_waiting(carrier);
     look_ms = clock_earlier(look_ms, forwards_next_ms(carrier));    /* as the streams left it */
     look_ms = clock_earlier(look_ms, exchange_look(carrier, now_ms));
     look_ms = clock_earlier(look_ms, console_look(carrier, now_ms));

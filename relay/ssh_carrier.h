@@ -56,7 +56,7 @@ struct carrier {
     struct streams active;              /* of them: those that have something to do */
     size_t active_count;
     int64_t time_ms;                    /* when the time of one may be over, at the earliest */
-    size_t waiting;                     /* bytes for clients that are slow */
+    size_t waiting;                     /* bytes for clients that are slow, or have gone */
     struct console console;
     unsigned long clients;              /* that have come, in all: their names */
     const char *failure;                /* why it has to end; NULL: it goes on */
@@ -219,7 +219,7 @@ int64_t streams_look(struct carrier *carrier, int64_t now_ms);
 /* Whether some client is there still. */
 bool streams_have_client(const struct carrier *carrier);
 
-/* The stream that has most waiting for a slow client. */
+/* The stream that has most waiting for a slow client; NULL: none has. */
 struct stream *streams_fullest(struct carrier *carrier);
 
 /* --- ssh_console */

@@ -112,6 +112,7 @@ static void close_channel(struct stream *stream)
     if (stream->state != STREAM_OPEN)
         return;                         /* one that opens is closed once it is open */
     stream->state = STREAM_CLOSING;
+    stream_prepare_close(stream);
     if (!carrier_close_channel(stream->channel) && !stream->server_closed)
         carrier_fail(stream->carrier, "the server has gone");
 }
@@ -196,6 +197,7 @@ void stream_free(struct stream *stream)
     leave_active(stream);
     TAILQ_REMOVE(&carrier->streams, stream, entry);
     stream->forward->streams--;
+    carrier->waiting -= stream->waiting;
     ssh_remove_channel_callbacks(stream->channel, &stream->callbacks);
     ssh_channel_free(stream->channel);
     free(stream);
@@ -351,11 +353,11 @@ bool streams_have_client(const struct carrier *carrier)
 
 struct stream *streams_fullest(struct carrier *carrier)
 {
-    struct stream *fullest = TAILQ_FIRST(&carrier->streams);
+    struct stream *fullest = NULL;
     struct stream *stream;
 
     for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = TAILQ_NEXT(stream, entry))
-        if (stream->waiting > fullest->waiting)
+        if (stream->client >= 0 && stream->waiting > (fullest ? fullest->waiting : 0))
             fullest = stream;
     return fullest;
 }

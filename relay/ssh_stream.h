@@ -33,7 +33,8 @@ struct stream {
     uint64_t asked_at;                  /* bytes heard when the opening was last looked at */
 
     struct leftover to_server, to_client;
-    size_t buffered;                    /* in the channel, for the client */
+    size_t buffered;                    /* in the channel, for the client, or for nobody */
+    size_t may_take_late;               /* for nobody, once the channel is closed */
     size_t waiting;                     /* for the client in all, as the carrier counts it */
     bool client_is_full;                /* it took less than there was; epoll will tell */
     bool can_read;                      /* there may be bytes of the client, or its end */
@@ -71,6 +72,10 @@ void stream_move(struct stream *stream);
 /* Whether there is more to move; and whether it may be moved now. */
 bool stream_has_more(const struct stream *stream);
 bool stream_may_move(const struct stream *stream);
+
+/* Has libssh say nothing more of the channel once it is closed, which follows at once;
+ * the state is STREAM_CLOSING. */
+void stream_prepare_close(struct stream *stream);
 
 /* Throws away what is left over. */
 void stream_discard(struct stream *stream);

@@ -47,6 +47,7 @@ ssh_tests = \
 	tests/e2e/test_ssh_refused.py \
 	tests/e2e/test_ssh.py \
 	tests/e2e/test_ssh_configured.py \
+	tests/e2e/test_ssh_gone.py \
 	tests/e2e/test_ssh_reserve.py \
 	tests/e2e/test_ssh_shown.py \
 	tests/e2e/test_ssh_streams.py \

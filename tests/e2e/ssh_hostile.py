@@ -393,6 +393,96 @@ def closes_unanswered_and_more_sent(transport, megabytes):
     _until_closed()
 
 
+class _Late:
+    """A channel whose close is noted and not answered, and what is said of it after that."""
+
+    def __init__(self, transport):
+        self._transport = transport
+        self.closed = threading.Event()
+        self._after = []
+        self._table = transport._channel_handler_table
+        transport._channel_handler_table = {number: self._heard(number) for number in self._table}
+
+    def _heard(self, number):
+        def handle(channel, message):
+            if self.closed.is_set():
+                self._after.append(number)
+            if number == MSG_CHANNEL_CLOSE:
+                self.closed.set()
+            else:
+                self._table[number](channel, message)
+        return handle
+
+    def send(self, channel, count):
+        """So many bytes more, or all that the window allows, once it is closed."""
+        if not self.closed.wait(ssh_peer.WAIT_S):
+            raise AssertionError("the channel was not closed")
+        left = late = channel.out_window_size if count == "all" else int(count)
+        while left:
+            piece = min(left, 32768)
+            _send(self._transport, MSG_CHANNEL_DATA, channel.remote_chanid, b"x" * piece)
+            left -= piece
+        say(late, "late bytes")
+        self._transport.global_request("", wait=True)       # whatever follows has come now
+        say("followed by", *self._after or ["nothing"])
+        _send(self._transport, MSG_CHANNEL_CLOSE, channel.remote_chanid)
+        self._transport.global_request("", wait=True)
+        say("still there" if self._transport.is_active() else "gone")
+        _until_closed()
+
+
+def _hold_up_keys(transport):
+    """Begins an exchange of keys, and hears nothing more until it is told to."""
+    parse, held = transport._handler_table[KEXINIT], threading.Event()
+
+    def hold_up(_self, message):
+        held.set()
+        sys.stdin.readline()
+        parse(transport, message)
+    transport._handler_table = {**transport._handler_table, KEXINIT: hold_up}
+    transport._send_kex_init()
+    if not held.wait(ssh_peer.WAIT_S):
+        raise AssertionError("the proxy did not answer with its part")
+
+
+def late_bytes(transport, early, late, how=None):
+    """Sends its client so many bytes, says so, and sends more when the channel is closed:
+    after an end of its own, or while keys are exchanged, if that is how."""
+    after = _Late(transport)
+    channel = _first_channel(transport)
+    channel.settimeout(ssh_peer.WAIT_S)
+    if int(early):
+        channel.sendall(bytes(int(early)))
+    if how == "end":
+        channel.shutdown_write()
+    if how == "amid-keys":
+        _hold_up_keys(transport)
+    say("sent")
+    after.send(channel, late)
+
+
+def late_bytes_in_a_late_channel(transport):
+    """Opens the channel of its client only when it is told to, and sends all that it may."""
+    after = _Late(transport)
+    parse_open, asked = transport._handler_table[MSG_CHANNEL_OPEN], []
+    arrived = threading.Event()
+
+    def note(_self, message):
+        asked.append(message)
+        arrived.set()
+    transport._handler_table = {**transport._handler_table, MSG_CHANNEL_OPEN: note}
+    channels = []
+    _address(transport, channels.append)
+    if not arrived.wait(ssh_peer.WAIT_S):
+        raise AssertionError("no client came")
+    say("asked")
+    sys.stdin.readline()
+    parse_open(transport, asked[0])
+    while not channels:
+        time.sleep(0.01)
+    after.send(channels[0], "all")
+
+
 def bulk_and_closes_unanswered(transport):
     """Sends its client what a window takes, and does not answer when it is closed."""
     transport._channel_handler_table = _heedless(transport._channel_handler_table, MSG_CHANNEL_CLOSE)
