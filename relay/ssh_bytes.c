@@ -270,11 +270,17 @@ static void read_from_client(struct stream *stream)
         carrier_fail(stream->carrier, "no memory for what the server did not take");
 }
 
+static bool may_deliver_to_server(const struct stream *stream)
+{
+    return stream->state == STREAM_OPEN && stream->to_server.bytes &&
+           carrier_may_write(stream->carrier);
+}
+
 static void deliver_to_server(struct stream *stream)
 {
     struct leftover *leftover = &stream->to_server;
 
-    if (stream->state == STREAM_OPEN && leftover->bytes && carrier_may_write(stream->carrier))
+    if (may_deliver_to_server(stream))
         took(leftover, write_to_channel(stream, leftover->bytes + leftover->start,
                                         leftover->count));
 }
@@ -312,9 +318,11 @@ bool stream_has_more(const struct stream *stream)
     return stream->to_server.bytes || has_to_deliver(stream) || has_to_read(stream);
 }
 
+/* What is left over for the server is not taken while keys are exchanged. */
 bool stream_may_move(const struct stream *stream)
 {
-    return may_deliver(stream) || may_read(stream);
+    return may_deliver(stream) || may_read(stream) ||
+           (may_deliver_to_server(stream) && !stream->carrier->exchange_ms && window(stream));
 }
 
 void stream_ready(struct stream *stream, uint32_t events)

@@ -263,7 +263,7 @@ static int64_t look(struct carrier *carrier)
         if (!streams_have_client(carrier))
             carrier_fail(carrier, "the proxy is shutting down");
     }
-    return look_ms;
+    return streams_may_move(carrier) ? 0 : look_ms;
 }
 
 static void turn(struct carrier *carrier)

@@ -216,6 +216,10 @@ struct stream *stream_next(const struct stream *stream);
  * turn, and those that moved bytes go behind the others. When to look again. */
 int64_t streams_look(struct carrier *carrier, int64_t now_ms);
 
+/* Whether a stream has something to do that it could do now: what is written after its turn
+ * may have made that possible. */
+bool streams_may_move(const struct carrier *carrier);
+
 /* Whether some client is there still. */
 bool streams_have_client(const struct carrier *carrier);
 

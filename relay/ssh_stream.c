@@ -290,22 +290,25 @@ static void go_behind_others(struct stream *stream)
     TAILQ_INSERT_TAIL(active, stream, active);
 }
 
-/* One turn, in which it may be freed. Whether it wants another without waiting. */
+/* One turn, in which it may be freed. Whether there has to be another look at once: its
+ * forward's last stream was freed, for which the forward may have waited. */
 static bool take_turn(struct stream *stream)
 {
+    struct forward *forward = stream->forward;
+
     stream->is_called = false;
     advance(stream);
     if (stream->client < 0 && stream->server_closed) {
         close_channel(stream);
         stream_free(stream);
-        return false;
+        return !forward->streams;
     }
     if (stream->has_moved)
         go_behind_others(stream);
     stream->has_moved = false;
     if (!stream->is_called && stream->state != STREAM_OPENING && !stream_has_more(stream))
         leave_active(stream);
-    return stream->is_called || stream_may_move(stream);
+    return false;
 }
 
 /* Without a client, a stream waits for the server alone, which may take its time. */
@@ -339,6 +342,16 @@ int64_t streams_look(struct carrier *carrier, int64_t now_ms)
         stream = next;
     }
     return clock_earlier(look_ms, carrier->time_ms);
+}
+
+bool streams_may_move(const struct carrier *carrier)
+{
+    const struct stream *stream;
+
+    for (stream = TAILQ_FIRST(&carrier->active); stream; stream = TAILQ_NEXT(stream, active))
+        if (stream->is_called || stream_may_move(stream))
+            return true;
+    return false;
 }
 
 bool streams_have_client(const struct carrier *carrier)

@@ -461,6 +461,19 @@ class Cancelled(SlowCase):
             again = self.carry(service.port, kind=Ssh, login="joe")
             self.assertEqual(ask(again.address), b"?")
 
+    def test_a_forward_that_was_cancelled_ends_at_once_with_its_last_client(self):
+        for leave in (socket.socket.close, reset):
+            with self.subTest(leave=leave.__name__):
+                before = len(self.daemon.errors())
+                carrier = self.carry(self.serve(echo).port, kind=Paramiko)
+                client = self.connect(carrier.address)
+                self.assertEqual(self.echo_of(client, b"before"), b"before")
+                carrier.tell("cancel", carrier.address[1])
+                carrier.expect("cancelled")
+                self.assertEqual(self.echo_of(client, b"amid"), b"amid")
+                leave(client)
+                self.daemon.log_line("closed: its server has taken it back", before, 3)
+
 
 if __name__ == "__main__":
     harness.main()
