@@ -218,9 +218,14 @@ static bool has_to_read(const struct stream *stream)
            !stream->client_broke && !stream->server_closed;
 }
 
+static bool server_takes_more(const struct stream *stream)
+{
+    return !stream->to_server.bytes && window(stream) > 0;
+}
+
 static bool may_read(const struct stream *stream)
 {
-    return has_to_read(stream) && !stream->to_server.bytes &&
+    return has_to_read(stream) && server_takes_more(stream) &&
            carrier_may_write(stream->carrier) && allowed(stream, window(stream)) > 0;
 }
 
@@ -240,6 +245,7 @@ static size_t write_to_channel(struct stream *stream, const char *bytes, size_t 
 static void pass_end_to_server(struct stream *stream)
 {
     stream->client_ended = true;
+    stream->sent_at_end = stream->carrier->counter.out_bytes;   /* all that had been written */
     stream_begin_silence(stream);
     /* SSH_AGAIN: it will be sent. */
     if (ssh_channel_send_eof(stream->channel) == SSH_ERROR && !stream->server_closed)
@@ -323,6 +329,12 @@ bool stream_may_move(const struct stream *stream)
 {
     return may_deliver(stream) || may_read(stream) ||
            (may_deliver_to_server(stream) && !stream->carrier->exchange_ms && window(stream));
+}
+
+bool stream_waits_for_rate(const struct stream *stream)
+{
+    return stream->forward->rate.bytes_per_s &&
+           (has_to_deliver(stream) || (has_to_read(stream) && server_takes_more(stream)));
 }
 
 void stream_ready(struct stream *stream, uint32_t events)

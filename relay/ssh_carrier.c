@@ -6,9 +6,11 @@
 #include "relay/thread_stack.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum {
@@ -51,6 +53,14 @@ bool carrier_is_ending(struct carrier *carrier)
 bool carrier_may_write(const struct carrier *carrier)
 {
     return !carrier->failure && !has_unsent(carrier) && !carrier->kept_back;
+}
+
+bool carrier_has_delivered(const struct carrier *carrier, uint64_t bytes)
+{
+    int unacknowledged = 0;
+
+    return ioctl(carrier->entrant.socket, SIOCOUTQ, &unacknowledged) < 0 ||
+           carrier->counter.out_bytes >= bytes + (uint64_t)unacknowledged;
 }
 
 /* SSH_AGAIN: it will be sent; but what was asked for second has not been begun. */

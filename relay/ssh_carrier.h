@@ -111,6 +111,9 @@ bool carrier_is_ending(struct carrier *carrier);
 /* Whether more may be written: all that was has been sent. */
 bool carrier_may_write(const struct carrier *carrier);
 
+/* Whether the server's machine has so many of the bytes that the connection has carried. */
+bool carrier_has_delivered(const struct carrier *carrier, uint64_t bytes);
+
 /* Sends an end and a close, or has them sent. false: the session is no good. */
 bool carrier_close_channel(ssh_channel channel);
 

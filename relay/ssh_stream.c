@@ -23,6 +23,7 @@ struct stream *stream_next(const struct stream *stream)
 void stream_moved(struct stream *stream)
 {
     stream->moved_ms = stream->lingers_since_ms = clock_ms();
+    stream->found_no_silence = false;
 }
 
 void stream_begin_silence(struct stream *stream)
@@ -214,7 +215,8 @@ static bool is_half_open(const struct stream *stream)
     return stream->client >= 0 && stream->client_ended != stream->end_passed_on;
 }
 
-/* As duplex has it: bytes that wait for a slow reader are no silence. */
+/* As duplex has it: bytes that wait for a slow reader, or are on their way to one, are no
+ * silence. */
 static bool is_silent(const struct stream *stream)
 {
     int unsent = 0, unread = 0;
@@ -223,7 +225,22 @@ static bool is_silent(const struct stream *stream)
         return false;
     if (ioctl(stream->client, SIOCOUTQ, &unsent) == 0 && unsent)
         return false;
+    if (stream->client_ended && !carrier_has_delivered(stream->carrier, stream->sent_at_end))
+        return false;
     return stream->client_ended || ioctl(stream->client, FIONREAD, &unread) < 0 || !unread;
+}
+
+/* Whether there was silence for the linger time, which is over. If not, or if it may not
+ * have been silence all the time, it begins anew. */
+static bool was_silent(struct stream *stream, int64_t now_ms)
+{
+    bool silent = is_silent(stream);
+
+    if (silent && !stream->found_no_silence)
+        return true;
+    stream->found_no_silence = !silent;
+    stream->lingers_since_ms = now_ms;
+    return false;
 }
 
 /* NULL, or why it has to end now. */
@@ -231,10 +248,12 @@ static const char *look_at_time(struct stream *stream, int64_t *look_ms)
 {
     const struct relay_settings *settings = stream->forward->tunnel->settings;
     int64_t now_ms = clock_ms();
-    int64_t idle_ms = settings->idle_timeout_ms ? stream->moved_ms + settings->idle_timeout_ms
-                                                : INT64_MAX;
-    int64_t linger_ms = stream->lingers_since_ms + settings->linger_ms;
+    int64_t idle_ms, linger_ms;
 
+    if (stream_waits_for_rate(stream))
+        stream_moved(stream);           /* it would have */
+    idle_ms = settings->idle_timeout_ms ? stream->moved_ms + settings->idle_timeout_ms : INT64_MAX;
+    linger_ms = stream->lingers_since_ms + settings->linger_ms;
     if (stream->state == STREAM_OPENING && now_ms >= linger_ms)
         return "the server did not answer in time";
     if (stream->state == STREAM_OPENING)
@@ -246,10 +265,8 @@ static const char *look_at_time(struct stream *stream, int64_t *look_ms)
     *look_ms = clock_earlier(*look_ms, idle_ms);
     if (!is_half_open(stream))
         return NULL;
-    if (now_ms >= linger_ms && is_silent(stream))
+    if (now_ms >= linger_ms && was_silent(stream, now_ms))
         return "one side ended, the other was silent for too long";
-    if (now_ms >= linger_ms)
-        stream->lingers_since_ms = now_ms;
     *look_ms = clock_earlier(*look_ms, stream->lingers_since_ms + settings->linger_ms);
     return NULL;
 }

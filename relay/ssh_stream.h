@@ -46,8 +46,10 @@ struct stream {
     bool end_passed_on;                 /* to the client */
 
     uint64_t bytes_from_server, bytes_from_client;
+    uint64_t sent_at_end;               /* over the connection, when the client had ended */
     int64_t moved_ms;                   /* when something last passed */
-    int64_t lingers_since_ms;           /* the same, or when a look last found no silence */
+    int64_t lingers_since_ms;           /* the same, or since when its silence is measured anew */
+    bool found_no_silence;              /* the look that did so; bytes may have passed until the next */
 };
 
 /* Something has passed just now. */
@@ -72,6 +74,9 @@ void stream_move(struct stream *stream);
 /* Whether there is more to move; and whether it may be moved now. */
 bool stream_has_more(const struct stream *stream);
 bool stream_may_move(const struct stream *stream);
+
+/* Whether there are bytes that wait, or may wait, for their share of the rate alone. */
+bool stream_waits_for_rate(const struct stream *stream);
 
 /* Has libssh say nothing more of the channel once it is closed, which follows at once;
  * the state is STREAM_CLOSING. */

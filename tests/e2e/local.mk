@@ -48,6 +48,7 @@ ssh_tests = \
 	tests/e2e/test_ssh.py \
 	tests/e2e/test_ssh_configured.py \
 	tests/e2e/test_ssh_gone.py \
+	tests/e2e/test_ssh_rate.py \
 	tests/e2e/test_ssh_reserve.py \
 	tests/e2e/test_ssh_shown.py \
 	tests/e2e/test_ssh_streams.py \

@@ -11,7 +11,7 @@ import harness
 import ssh_harness
 from harness import (Pattern, how_it_ended, in_thread, receive_exactly, receive_until_end, reset,
                      wait_until)
-from ssh_harness import (Hostile, Paramiko, Ssh, SshCase, ask, check_pattern, discard, echo, needs_paramiko,
+from ssh_harness import (Hostile, Paramiko, Ssh, SshCase, ask, discard, echo, needs_paramiko,
                          needs_ssh, source)
 
 LINGER_S = 2
@@ -124,114 +124,6 @@ class SlowClients(SlowCase):
                 reading.result()
 
 
-@needs_ssh
-class Rate(SlowCase):
-    RATE = 1_000_000
-    options = ("--rate", str(RATE))
-
-    def test_at_a_limited_rate_all_arrives_in_the_time_that_it_takes_and_steadily(self):
-        amount = 3 * self.RATE
-        # Nobody else is there whose bytes could wake the carrier.
-        client = self.connect(self.carry(self.serve(source(1, amount)).port).address)
-        client.settimeout(5)
-        pattern, gaps_s = Pattern(1), []
-        began = last = time.monotonic()
-        while piece := client.recv(65536):
-            pattern.check(piece)
-            now = time.monotonic()
-            gaps_s.append(now - last)
-            last = now
-        self.assertEqual(pattern.position, amount)
-        self.assertLess(max(gaps_s), 1)
-        self.assertGreater(last - began, (amount - 1.5 * self.RATE) / self.RATE)     # some of it is credit
-        self.assertLess(last - began, amount / self.RATE + 2)
-
-    def test_at_a_limited_rate_a_tunnel_s_bulk_holds_up_no_other_tunnel(self):
-        amount = 2 * self.RATE
-        pushing, echoing = self.carry(self.serve(source(1, amount)).port, self.serve(echo).port).addresses
-        with self.bystander(echoing):
-            check_pattern(self.connect(pushing), 1, amount)
-
-    def test_at_a_limited_rate_a_client_s_bytes_arrive_in_the_time_that_it_takes(self):
-        amount = 3 * self.RATE
-        client = self.connect(self.carry(self.serve(discard).port).address)
-        began = time.monotonic()
-        client.sendall(bytes(amount))
-        client.shutdown(socket.SHUT_WR)
-        self.assertEqual(receive_until_end(client), b"%d" % amount)
-        self.assertLess(time.monotonic() - began, amount / self.RATE + 2)
-
-
-@needs_ssh
-class ClientsShareARate(SlowCase):
-    RATE = 200_000
-    SECONDS = 6
-    options = ("--rate", str(RATE))
-
-    def streams(self, count):
-        """The ends of so many: each a client's, and its server's."""
-        service = self.serve()
-        address = self.carry(service.port).address
-        return [self.both(address, service) for _ in range(count)]
-
-    @staticmethod
-    def pour(into):
-        with contextlib.suppress(OSError):
-            while True:
-                into.sendall(bytes(65536))
-
-    @staticmethod
-    def count(connection, until):
-        """How many bytes come until that time."""
-        count = 0
-        while (left_s := until - time.monotonic()) > 0:
-            connection.settimeout(left_s)
-            with contextlib.suppress(TimeoutError):
-                count += len(connection.recv(1 << 16))
-        return count
-
-    def assert_shared(self, flows):
-        """Each flow, from one end to the other, gets half of its fair share or more."""
-        until = time.monotonic() + self.SECONDS
-        counting = [in_thread(self.count, to, until) for _, to in flows]
-        for whence, _ in flows:
-            in_thread(self.pour, whence)
-        counts = [each.result() for each in counting]
-        self.assertGreater(min(counts), self.RATE * self.SECONDS / len(flows) / 2, counts)
-        self.assertLess(sum(counts), self.RATE * (self.SECONDS + 2), counts)
-        for _, to in flows:
-            reset(to)
-
-    def test_downloads_at_once_get_about_the_same(self):
-        self.assert_shared([(server, client) for client, server in self.streams(3)])
-
-    def test_uploads_at_once_get_about_the_same(self):
-        self.assert_shared(self.streams(3))
-
-    def test_an_upload_beside_downloads_gets_about_the_same(self):
-        (client, server), *others = self.streams(3)
-        self.assert_shared([(client, server)] + [(other, client) for client, other in others])
-
-    def test_both_ways_of_one_client_get_about_the_same(self):
-        (client, server), = self.streams(1)
-        self.assert_shared([(client, server), (server, client)])
-
-    def test_a_client_with_small_messages_is_answered_soon_beside_downloads(self):
-        (talker, talked_to), *others = self.streams(3)
-        in_thread(echo, talked_to)
-        for client, server in others:
-            in_thread(self.pour, server)
-            in_thread(self.pour, client)
-            in_thread(self.count, client, time.monotonic() + 60)
-            in_thread(self.count, server, time.monotonic() + 60)
-        time.sleep(2)                   # the second's worth that passes at once has passed
-        talker.settimeout(2)
-        for number in range(20):
-            self.assertEqual(self.echo_of(talker, b"%08d" % number), b"%08d" % number)
-        for client, server in others:
-            reset(client)
-
-
 class SlowLine:
     """Leads to an address and lets what comes back from it through at a rate."""
 
@@ -270,16 +162,25 @@ class SlowLine:
             end.close()
 
 
-@needs_ssh
-class SaturatedUplink(SlowCase):
-    """More goes to the servers than the connection takes."""
-
-    AMOUNT = 6 << 20
-
+class UplinkCase(SlowCase):
     def upload(self, client, amount):
         client.sendall(bytes(amount))
         client.shutdown(socket.SHUT_WR)
         self.assertEqual(receive_until_end(client), b"%d" % amount)
+
+    def carry_slowly(self, *targets, bytes_a_second=4 << 20):
+        """The addresses, behind a line that lets so much through to the servers."""
+        line = SlowLine(self.daemon.ssh_address, bytes_a_second)
+        self.addCleanup(line.close)
+        host = f"[{self.daemon.ssh_host}]:{self.daemon.ssh_port}"
+        return self.carry(*targets, options=(f"Port={line.port}", f"HostKeyAlias={host}")).addresses
+
+
+@needs_ssh
+class SaturatedUplink(UplinkCase):
+    """More goes to the servers than the connection takes."""
+
+    AMOUNT = 6 << 20
 
     def amid_a_frozen_ssh(self, what):
         """Does this to an idle client's connection, and to that of one that was sending,
@@ -319,13 +220,6 @@ class SaturatedUplink(SlowCase):
         with self.assertRaises(TimeoutError):
             server.recv(1)
 
-    def carry_slowly(self, *targets):
-        """The addresses, behind a line that lets 4 MiB a second through to the servers."""
-        line = SlowLine(self.daemon.ssh_address, 4 << 20)
-        self.addCleanup(line.close)
-        host = f"[{self.daemon.ssh_host}]:{self.daemon.ssh_port}"
-        return self.carry(*targets, options=(f"Port={line.port}", f"HostKeyAlias={host}")).addresses
-
     def begin_uploads(self, address):
         return [in_thread(self.upload, self.connect(address), 2 << 20) for _ in range(6)]
 
@@ -362,6 +256,28 @@ class SaturatedUplink(SlowCase):
         uploads = self.begin_uploads(to_taking)
         for each in [in_thread(get) for _ in range(3)] + uploads:
             each.result(harness.WAIT_S)
+
+
+@needs_ssh
+class LingerOnASlowLine(UplinkCase):
+    options = ("--linger", str(LINGER_S))
+
+    def test_a_client_that_has_ended_is_kept_while_its_bytes_are_on_their_way(self):
+        address = self.carry_slowly(self.serve(discard).port, bytes_a_second=200_000)[0]
+        client = self.connect(address)
+        self.upload(client, 1_600_000)
+
+    def test_a_client_that_has_ended_is_reset_when_they_have_arrived_and_nothing_comes(self):
+        service = self.serve()
+        to_silent, to_taking = self.carry_slowly(service.port, self.serve(discard).port,
+                                                 bytes_a_second=200_000)
+        client, server = self.both(to_silent, service)
+        client.shutdown(socket.SHUT_WR)
+        uploading = in_thread(self.upload, self.connect(to_taking), 1_600_000)
+        self.assertEqual(receive_until_end(server), b"")
+        client.settimeout(4 * LINGER_S)
+        self.assertEqual(how_it_ended(client), "reset")
+        uploading.result()
 
 
 @needs_ssh
