@@ -304,5 +304,25 @@ class Restarts(LifeCase):
         self.end()
 
 
+class SilentLoss(LifeCase):
+    options = (*LifeCase.options, "--keepalive", str(KEEPALIVE_S))
+
+    @needs_autossh
+    def test_who_asks_for_its_port_regains_it_once_a_silent_loss_is_noticed(self):
+        service = self.serve(echo)
+        lost = self.carry(service.port, login="jane")
+        lost.freeze()
+        asks_for_any = self.carry(service.port, login="jane")
+        self.assertNotEqual(asks_for_any.address, lost.address)
+        asks_for_its_own = self.begin(Autossh, f"{lost.address[1]}:127.0.0.1:{service.port}", login="jane")
+        asks_for_its_own.said("remote port forwarding failed for listen port")
+        self.daemon.log_line("is gone from ssh: the server does not answer any more")
+        self.assertEqual(asks_for_its_own.address, lost.address)
+        self.assertEqual(ask(lost.address), b"?")
+        asks_for_its_own.clean_up()
+        lost.clean_up()
+        self.end()
+
+
 if __name__ == "__main__":
     harness.main()
