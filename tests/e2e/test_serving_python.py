@@ -84,6 +84,21 @@ class Python(ServingCase):
                 client.sendall(b"again")
                 self.assertEqual(receive_exactly(client, 5), b"again")
 
+    def test_it_attaches_at_once_to_a_tunnel_just_opened(self):
+        once, then = listen(), listen()
+        self.addCleanup(then.close)
+        gone, ports = set(), [each.getsockname()[1] for each in (once, then)]
+        url, _ = self.fake_proxy(*ports, gone=gone)
+        program = self.start_package(url, self.echo_service())
+        program.line()
+        carrier, _ = self.accept(once)
+        once.close()
+        gone.add(ports[0])
+        reset(carrier)
+        self.accept(then)
+        wait_until(lambda: program.errors().count("is attached") == 2, "it attaches")
+        self.assertRegex(program.errors(), "the address changed .*\n.*carrier 1 is attached")
+
     def test_one_who_is_turned_away_again_and_again_opens_another_tunnel(self):
         url, opened, started, then = self.proxy_that_turns_away()
         program = self.start_package(url, self.echo_service())

@@ -114,12 +114,12 @@ class Tunnel:
         loop = asyncio.get_running_loop()
         backoff_s = BACKOFF_FIRST_S
         while True:
-            began = loop.time()
-            generation = self._generation
+            began, generation = loop.time(), self._generation
             was_good = await self._attach(number, connection)
             connection = None
-            if not was_good:
-                await self._renew(generation)
+            if not was_good and await self._renew(generation):
+                began = loop.time()
+                was_good = await self._attach(number, None)     # the proxy waits for us
             if was_good and loop.time() - began > STEADY_S:
                 backoff_s = BACKOFF_FIRST_S
             wait_s = backoff_s * random.uniform(0.5, 1)
@@ -156,14 +156,14 @@ class Tunnel:
         if not self._carrying:
             self._turned_away += 1
 
-    async def _renew(self, generation: int) -> None:
+    async def _renew(self, generation: int) -> bool:
         """Opens another tunnel if the proxy turns this one's carriers away, or does not know
-        it any more."""
+        it any more. Whether there is another one by now."""
         async with self._renewing:
-            if generation != self._generation:
-                return          # another carrier has seen to it
-            if self._turned_away >= TURNED_AWAY_MAX or await self._is_gone():
+            if generation == self._generation and (     # else another carrier has seen to it
+                    self._turned_away >= TURNED_AWAY_MAX or await self._is_gone()):
                 await self._replace()
+            return generation != self._generation
 
     async def _is_gone(self) -> bool:
         try:
