@@ -287,7 +287,7 @@ static int carry(struct ssh_exposure *ssh)
         if ((prepare(ssh) && run_ssh(ssh)) || wait_stopped(ssh, 0))
             break;
         if (!exposure->has_address) {
-            complain("%s%scan't attach by ssh: %s", exposure->name, *exposure->name ? ": " : "",
+            complain("%s%scan't expose by ssh: %s", exposure->name, *exposure->name ? ": " : "",
                      ssh->why);
             return STATUS_FAILED;
         }

@@ -258,7 +258,7 @@ static void format_event(const struct exposure *exposure, const struct tristero_
                  event->text, event->wait_ms / 1000.0);
         break;
     case TRISTERO_RETRYING:
-        snprintf(line, REPORT_EVENT_BYTES, "can't attach: %s; next try in %.1f s", event->text,
+        snprintf(line, REPORT_EVENT_BYTES, "not attached: %s; next try in %.1f s", event->text,
                  event->wait_ms / 1000.0);
         break;
     case TRISTERO_CLIENT_CAME:

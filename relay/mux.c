@@ -41,12 +41,21 @@ static void free_ended(struct mux *mux)
     }
 }
 
+static void stop_carrier(struct mux_carrier *carrier)
+{
+    struct mux_stream *stream;
+
+    while ((stream = TAILQ_FIRST(&carrier->streams)))
+        mux_stream_break(stream, "stopped");
+    mux_carrier_fail(carrier, "stopped");
+}
+
 void mux_close(struct mux *mux)
 {
     struct mux_carrier *carrier;
 
     while ((carrier = TAILQ_FIRST(&mux->carriers)))
-        mux_carrier_fail(carrier, "stopped");
+        stop_carrier(carrier);
     free_ended(mux);
     close(mux->epoll);
 }

@@ -77,7 +77,7 @@ void mux_carrier_fail(struct mux_carrier *carrier, const char *why)
     TAILQ_INSERT_TAIL(&mux->over, carrier, entry);
     mux->carriers_count--;
     while ((stream = TAILQ_FIRST(&carrier->streams)))
-        mux_stream_break(stream, "its connection to the proxy was lost");
+        mux_stream_break(stream, "the connection that carried it was lost");
     webmux_end_all(&carrier->webmux);
     mux->handler->carrier_ended(mux, carrier, why);
     mux_forget(mux, carrier->socket);   /* another process may have it, too */

@@ -184,7 +184,7 @@ class Refused(SshCase):
         with open(path, "w", encoding="ascii") as file:
             file.write("#!/bin/sh\necho \"command-line line 0: Bad configuration option\" >&2\nexit 255\n")
         os.chmod(path, 0o700)
-        self.assertIn("can't attach by ssh: command-line line 0: Bad configuration option",
+        self.assertIn("can't expose by ssh: command-line line 0: Bad configuration option",
                       self.refusal(PATH=folder))
 
 

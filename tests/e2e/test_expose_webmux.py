@@ -67,8 +67,9 @@ class Serving(ExposeCase):
             program.line()
             first.process.kill()
             first.process.wait()
-            wait_until(lambda: "next try" in program.errors(), "it tries again")
+            wait_until(lambda: "Connection refused; next try" in program.errors(), "it tries again")
             self.assertIn("lost the connection to the proxy: ", program.errors())
+            self.assertIn("not attached: can't attach to webmux://", program.errors())
             with SshDaemon(listen_on=f"127.0.0.1:{first.port}", ports=first.ports):
                 _, address = address_of_url(program.line())
                 self.assertEqual(fetch(address), b"hello from behind /")

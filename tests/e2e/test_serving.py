@@ -107,6 +107,7 @@ class Serving(ServingCase):
         numbers = server.statistics()
         self.assertEqual((numbers["clients"], numbers["in_all"], numbers["refused"]), (3, 3, 0))
         lines = server.seen + self.stop(server).splitlines()
+        self.assertEqual(sum(bool(re.match("left .*: stopped$", line)) for line in lines), 3)
         told = sorted(re.match(r"(came|left) .* (client=\d) ", line).groups() for line in lines
                       if not re.match("statistics|stopped", line))
         self.assertEqual(told, [(kind, f"client={number}") for kind in ("came", "left") for number in (1, 2, 3)])

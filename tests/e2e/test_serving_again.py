@@ -19,6 +19,7 @@ class ComingBack(ServingCase):
         receive_exactly(client, 1)
         self.assertEqual(self.cut_carriers(server), 2)
         self.assertEqual(how_it_ended(client), "reset")
+        self.assertRegex(server.wait_for("left"), ": the connection that carried it was lost$")
         for _ in range(2):
             self.assertIn(f"tcp://{server.address[0]}:{server.address[1]} ",
                           server.wait_for("attached"))
