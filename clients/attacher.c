@@ -13,8 +13,6 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-enum { TURNED_AWAY_MAX = 4 };          /* then the tunnel is given up */
-
 struct attacher {
     struct tristero_proxy proxy;        /* the program's, to be called until is_cancelled */
     atomic_bool is_cancelled;
@@ -25,7 +23,6 @@ struct attacher {
     bool has_address;                   /* the tunnel's was asked for; the attempt's, too */
     LIST_ENTRY(attacher) entry;         /* guarded by all_lock */
     struct backoff backoff;
-    unsigned turned_away;               /* how often by now */
     bool gives_up;                      /* the attempt's: the tunnel, for another */
 
     bool has_thread;                    /* an attempt is under way, or is to be taken */
@@ -217,7 +214,7 @@ void attacher_start(struct attacher *attacher, int64_t now_ms)
     if (attacher->has_thread || now_ms < attacher->backoff.next_ms)
         return;
     attacher->attached = (struct attached){ .socket = -1 };
-    attacher->gives_up = attacher->turned_away >= TURNED_AWAY_MAX;
+    attacher->gives_up = backoff_gives_up(&attacher->backoff, now_ms);
     atomic_store(&attacher->is_over, false);
     if (start_thread(attacher))
         attacher_failed(attacher);
@@ -236,7 +233,7 @@ enum attacher_result attacher_take(struct attacher *attacher, struct attached *a
     *attached = attacher->attached;
     *error = attacher->error;
     if (attached->client_uri)
-        attacher->turned_away = 0;
+        backoff_not_refused(&attacher->backoff);
     if (attacher->status)
         return ATTACHER_FAILED;
     backoff_attached(&attacher->backoff, clock_ms());
@@ -250,13 +247,14 @@ int attacher_failed(struct attacher *attacher)
 
 int attacher_lost(struct attacher *attacher)
 {
-    attacher->turned_away = 0;
+    backoff_not_refused(&attacher->backoff);
     return backoff_lost(&attacher->backoff, clock_ms());
 }
 
 int attacher_turned_away(struct attacher *attacher, bool has_no_other)
 {
-    attacher->turned_away += has_no_other;
+    if (has_no_other)
+        backoff_refused(&attacher->backoff, clock_ms());
     return attacher_failed(attacher);
 }
 

@@ -49,8 +49,8 @@ enum attacher_result attacher_take(struct attacher *attacher, struct attached *a
  * - one that failed, or whose socket could not be used;
  * - the loss of what was attached, where the proxy had said something;
  * - the same without a word, as it turns away whom the tunnel is not for: by now it may be
- *   another's, or this machine has another address. Where that happens again and again, and
- *   no other connection is there, the next attempt opens another tunnel. */
+ *   another's, or this machine has another address. Where that goes on for more than a
+ *   minute, and no other connection is there, the next attempt opens another tunnel. */
 int attacher_failed(struct attacher *attacher);
 int attacher_lost(struct attacher *attacher);
 int attacher_turned_away(struct attacher *attacher, bool has_no_other);

@@ -36,3 +36,20 @@ int backoff_lost(struct backoff *backoff, int64_t now_ms)
         backoff->whole_ms = 0;
     return backoff_failed(backoff, now_ms);
 }
+
+void backoff_refused(struct backoff *backoff, int64_t now_ms)
+{
+    if (!backoff->refusals++)
+        backoff->refused_ms = now_ms;
+}
+
+void backoff_not_refused(struct backoff *backoff)
+{
+    backoff->refusals = 0;
+}
+
+bool backoff_gives_up(const struct backoff *backoff, int64_t now_ms)
+{
+    return backoff->refusals >= BACKOFF_REFUSALS &&
+           now_ms - backoff->refused_ms > BACKOFF_PATIENCE_MS;
+}

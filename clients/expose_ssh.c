@@ -19,8 +19,7 @@
 #include <unistd.h>
 
 enum {
-    REST_MS = 100,                      /* of a listener that can't be accepted from */
-    TURNED_AWAY_MAX = 4                 /* then the tunnel is given up */
+    REST_MS = 100                       /* of a listener that can't be accepted from */
 };
 
 struct ssh_exposure {
@@ -28,7 +27,6 @@ struct ssh_exposure {
     char *server_uri, *client_uri;      /* of the tunnel; NULL: not known yet */
     char *key_line;                     /* of the proxy's key, as in known_hosts */
     bool has_other_key;                 /* than before, and this is not told yet */
-    unsigned turned_away;               /* how often, from that tunnel */
     char attached_uri[URI_TEXT_BYTES];  /* the server's, of the tunnel that was attached to last */
     struct ssh_folder folder;
     int64_t listener_rests_ms;          /* until then */
@@ -59,14 +57,14 @@ static enum tristero_status find_tunnel(struct ssh_exposure *ssh, struct trister
 {
     enum tristero_status status;
 
-    if (ssh->server_uri && ssh->turned_away < TURNED_AWAY_MAX) {
+    if (ssh->server_uri && !backoff_gives_up(&ssh->backoff, clock_ms())) {
         status = ask_address(ssh, error);
         if (status != TRISTERO_FAULT)
             return status;              /* only the proxy can say that it is no more */
     }
     free(ssh->server_uri);
     ssh->server_uri = NULL;
-    ssh->turned_away = 0;
+    backoff_not_refused(&ssh->backoff);
     status = tristero_open(ssh->exposure->proxy, "ssh", &ssh->server_uri, error);
     return status ? status : ask_address(ssh, error);
 }
@@ -138,7 +136,7 @@ static void attached(struct ssh_exposure *ssh)
     bool has_moved = strcmp(ssh->attached_uri, ssh->server_uri) != 0;
 
     ssh->is_attached = true;
-    ssh->turned_away = 0;
+    backoff_not_refused(&ssh->backoff);
     ssh->why[0] = '\0';
     backoff_attached(&ssh->backoff, clock_ms());
     snprintf(ssh->attached_uri, sizeof ssh->attached_uri, "%s", ssh->server_uri);
@@ -157,7 +155,7 @@ static void take_line(void *argument, const char *line)
     const char *denial = ssh->is_attached ? NULL : strstr(line, "Permission denied");
 
     if (denial) {
-        ssh->turned_away++;
+        backoff_refused(&ssh->backoff, clock_ms());
         line = denial;
     }
     if (!ssh->is_attached && !strncmp(line, "Allocated port ", strlen("Allocated port ")))

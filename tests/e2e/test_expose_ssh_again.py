@@ -12,7 +12,7 @@ import xmlrpc.server
 
 import harness
 from expose_harness import ExposeCase, address_of_url, children_of, fetch
-from harness import TUNNEL, PortBlock, rpc
+from harness import TUNNEL, WAIT_S, PortBlock, rpc
 from ssh_harness import SSH, SshDaemon
 
 
@@ -68,7 +68,7 @@ class ComingBack(ExposeCase):
         self.wait_for("address")
 
     def start_proxy(self):
-        daemon = SshDaemon("--drain", "0", ports=self.ports)
+        daemon = SshDaemon("--drain", "0", "--attach-timeout", "300", ports=self.ports)
         self.addCleanup(daemon.clean_up)
         return daemon
 
@@ -83,7 +83,7 @@ class ComingBack(ExposeCase):
 
     def wait_for(self, kind):
         while True:
-            event = json.loads(self.program.line())
+            event = json.loads(self.program.line(2 * WAIT_S))
             if event["event"] == "address":
                 self.url = event["url"]
             if event["event"] == kind:
@@ -131,9 +131,11 @@ class ComingBack(ExposeCase):
     def test_a_tunnel_that_ssh_is_not_let_in_to_is_given_up_and_its_token_told_to_nobody(self):
         """As after this machine has got another address."""
         self.replace_proxy(source="127.0.0.2")
+        began = time.monotonic()
         for _ in range(4):
             self.assertEqual(self.wait_for("retrying")["text"][:17], "Permission denied")
         self.wait_for("moved")
+        self.assertGreater(time.monotonic() - began, 60)
         self.assert_serves()
         self.assertEqual(self.front.opened, 2)
 

@@ -11,6 +11,7 @@ import harness
 from harness import PortBlock, address_of, how_it_ended, listen, receive_exactly, reset, wait_until
 from serving_harness import NO_PROXIES, ServingCase
 
+
 class ComingBack(ServingCase):
     def test_after_a_lost_connection_it_is_at_the_same_address(self):
         daemon, server = self.start(2)
@@ -73,11 +74,14 @@ class ComingBack(ServingCase):
         self.assert_echoes(server)
         self.stop(server)
 
-    def test_one_who_is_turned_away_again_and_again_opens_another_tunnel(self):
+    def test_one_who_is_turned_away_for_a_minute_opens_another_tunnel(self):
         url, opened, started, then = self.proxy_that_turns_away()
+        then.settimeout(120)                # tries get rare by then
         server = self.start_server(url)
+        began = time.monotonic()
         started.set()
         self.accept(then)
+        self.assertGreater(time.monotonic() - began, 60)
         server.wait_for("moved")
         self.assertEqual(len(opened), 2)
         self.assertGreater(len(server.seen), 4)

@@ -1,7 +1,6 @@
 #!/usr/bin/python3 -B
 """Serving by the Python package, against the real daemon."""
 
-import re
 import signal
 import socket
 
@@ -98,17 +97,6 @@ class Python(ServingCase):
         self.accept(then)
         wait_until(lambda: program.errors().count("is attached") == 2, "it attaches")
         self.assertRegex(program.errors(), "the address changed .*\n.*carrier 1 is attached")
-
-    def test_one_who_is_turned_away_again_and_again_opens_another_tunnel(self):
-        url, opened, started, then = self.proxy_that_turns_away()
-        program = self.start_package(url, self.echo_service())
-        program.line()
-        started.set()
-        self.accept(then)
-        port = then.getsockname()[1]
-        self.assertEqual(program.line(), f"tcp://127.0.0.1:{port + 1}")
-        self.assertEqual(len(opened), 2)
-        self.assertEqual(len(re.findall("carrier 1 ended|can't attach", program.errors())), 4)
 
 
 class ByWayOf(DetourCase):

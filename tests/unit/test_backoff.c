@@ -89,6 +89,46 @@ static void waits_are_not_all_the_same(void)
     CU_ASSERT(differ);
 }
 
+static void a_tunnel_is_given_up_after_a_minute_of_refusals(void)
+{
+    struct backoff backoff = { 0 };
+
+    for (int i = 0; i < 30; i++) {
+        backoff_refused(&backoff, NOW_MS + 2000 * i);
+        CU_ASSERT(!backoff_gives_up(&backoff, NOW_MS + 2000 * i));
+    }
+    CU_ASSERT(!backoff_gives_up(&backoff, NOW_MS + BACKOFF_PATIENCE_MS));
+    CU_ASSERT(backoff_gives_up(&backoff, NOW_MS + BACKOFF_PATIENCE_MS + 1));
+}
+
+static void a_few_refusals_are_too_few_however_long_ago_they_began(void)
+{
+    struct backoff backoff = { 0 };
+    int64_t late_ms = NOW_MS + 60 * BACKOFF_PATIENCE_MS;
+
+    CU_ASSERT(!backoff_gives_up(&backoff, NOW_MS));
+    backoff_refused(&backoff, NOW_MS);
+    for (int i = 2; i < BACKOFF_REFUSALS; i++)
+        backoff_refused(&backoff, late_ms);
+    CU_ASSERT(!backoff_gives_up(&backoff, late_ms));
+    backoff_refused(&backoff, late_ms);
+    CU_ASSERT(backoff_gives_up(&backoff, late_ms));
+}
+
+static void who_is_not_refused_has_patience_anew(void)
+{
+    struct backoff backoff = { 0 };
+    int64_t late_ms = NOW_MS + 60 * BACKOFF_PATIENCE_MS;
+
+    for (int i = 0; i < BACKOFF_REFUSALS; i++)
+        backoff_refused(&backoff, NOW_MS);
+    backoff_not_refused(&backoff);
+    for (int i = 0; i < BACKOFF_REFUSALS; i++)
+        backoff_refused(&backoff, late_ms);
+    CU_ASSERT(!backoff_gives_up(&backoff, late_ms));
+    CU_ASSERT(backoff_gives_up(&backoff, late_ms + BACKOFF_PATIENCE_MS + 1));
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -98,6 +138,9 @@ int main(void)
         TEST(a_try_that_fails_is_none_that_lasted),
         TEST(several_that_are_lost_together_wait_together),
         TEST(waits_are_not_all_the_same),
+        TEST(a_tunnel_is_given_up_after_a_minute_of_refusals),
+        TEST(a_few_refusals_are_too_few_however_long_ago_they_began),
+        TEST(who_is_not_refused_has_patience_anew),
         CU_TEST_INFO_NULL,
     };
 

@@ -25,10 +25,14 @@ class TurnedAway(Case):
         self.proxy = FakeProxy()
         self.addCleanup(self.proxy.close)
         for name in ("BACKOFF_FIRST_S", "BACKOFF_LAST_S"):
-            patch = mock.patch(f"tristero_tunnel.tunnel.{name}", 0.02)
-            patch.start()
-            self.addCleanup(patch.stop)
+            self.set(name, 0.02)
+        self.set("PATIENCE_S", 0)
         self.addresses = []
+
+    def set(self, name, seconds):
+        patch = mock.patch(f"tristero_tunnel.tunnel.{name}", seconds)
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def attached(self, test, carriers=1):
         """Runs the test with a tunnel that is attached."""
@@ -63,6 +67,19 @@ class TurnedAway(Case):
         self.attached(test)
         self.assertEqual([call for call in self.proxy.calls if call != "address"],
                          ["open webmux", *["turn away"] * 4, "open webmux"])
+
+    def test_not_before_a_while(self):
+        self.set("PATIENCE_S", 0.5)
+        self.proxy.takes = itertools.chain([True], itertools.repeat(False))
+
+        async def test(tunnel):
+            await self.lose_carrier(tunnel)
+            began = time.monotonic()
+            await self.until(lambda: self.addresses)
+            self.assertGreater(time.monotonic() - began, 0.45)
+
+        self.attached(test)
+        self.assertGreater(self.proxy.calls.count("turn away"), 4)
 
     def test_not_while_another_carrier_is_attached(self):
         self.proxy.takes = itertools.chain([True], itertools.repeat(False))

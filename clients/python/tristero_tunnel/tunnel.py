@@ -3,6 +3,7 @@ import asyncio
 import logging
 import random
 import socket
+import time
 from types import TracebackType
 from typing import AsyncIterator, Callable, List, Optional, Type
 
@@ -15,7 +16,8 @@ from .sessions import Budget
 BACKOFF_FIRST_S = 1.0
 BACKOFF_LAST_S = 30.0
 STEADY_S = 10.0         # a carrier that held for so long was a good one
-TURNED_AWAY_MAX = 4     # then the tunnel is given up
+TURNED_AWAY_MIN = 4     # the fewest times for which the tunnel is given up,
+PATIENCE_S = 60.0       # and the time since the first of them: it may only have no place
 
 log = logging.getLogger("tristero_tunnel")
 
@@ -38,7 +40,8 @@ class Tunnel:
         self._server_uri = self._address = ""
         self._generation = 0
         self._carrying = 0              # carriers that are attached
-        self._turned_away = 0           # how often in a row, with none attached
+        self._turned_away = 0           # how often in a row, with none attached;
+        self._turned_away_since = 0.0   # and from when on
         self._renewing = asyncio.Lock()
         self._streams: "asyncio.Queue[Stream]" = asyncio.Queue()
         self._budget = Budget()
@@ -153,15 +156,22 @@ class Tunnel:
         return carrier.was_heard
 
     def _note_turned_away(self) -> None:
-        if not self._carrying:
-            self._turned_away += 1
+        if self._carrying:
+            return
+        if not self._turned_away:
+            self._turned_away_since = time.monotonic()
+        self._turned_away += 1
+
+    def _gives_up(self) -> bool:
+        return (self._turned_away >= TURNED_AWAY_MIN and
+                time.monotonic() - self._turned_away_since > PATIENCE_S)
 
     async def _renew(self, generation: int) -> bool:
         """Opens another tunnel if the proxy turns this one's carriers away, or does not know
         it any more. Whether there is another one by now."""
         async with self._renewing:
             if generation == self._generation and (     # else another carrier has seen to it
-                    self._turned_away >= TURNED_AWAY_MAX or await self._is_gone()):
+                    self._gives_up() or await self._is_gone()):
                 await self._replace()
             return generation != self._generation
 
