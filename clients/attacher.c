@@ -14,8 +14,7 @@
 #include <unistd.h>
 
 struct attacher {
-    struct tristero_proxy proxy;        /* the program's, to be called until is_cancelled */
-    atomic_bool is_cancelled;
+    struct tristero_proxy proxy;        /* a part of the program's */
     void (*done)(void *context);
     void *context;
     char *server_uri;                   /* the attempt's, while one is under way; */
@@ -45,8 +44,8 @@ enum tristero_status attacher_new(struct tristero_proxy *proxy, void (*done)(voi
     *attacher = calloc(1, sizeof **attacher);
     if (!*attacher)
         return error_set(error, TRISTERO_NO_RESOURCES, "out of memory");
-    **attacher = (struct attacher){ .proxy = *proxy, .done = done, .context = context };
-    (*attacher)->proxy.is_cancelled = &(*attacher)->is_cancelled;
+    **attacher = (struct attacher){ .done = done, .context = context };
+    proxy_init_part(&(*attacher)->proxy, proxy);
     pthread_mutex_lock(&all_lock);
     LIST_INSERT_HEAD(&all, *attacher, entry);
     pthread_mutex_unlock(&all_lock);
@@ -57,7 +56,7 @@ void attacher_free(struct attacher *attacher)
 {
     if (!attacher)
         return;
-    atomic_store(&attacher->is_cancelled, true);
+    tristero_proxy_cancel(&attacher->proxy);
     if (attacher->has_thread) {
         pthread_join(attacher->thread, NULL);
         if (!attacher->status)

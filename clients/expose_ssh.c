@@ -337,11 +337,12 @@ static int run_exposure(struct exposure *exposure)
     return status;
 }
 
-/* It may be in a call to the proxy that lasts longer than the process. */
+/* The lookup of a name may last longer than the process. */
 static void stop_exposure(struct exposure *exposure)
 {
     pthread_mutex_lock(&exposure->lock);
     exposure->stopping = true;
+    tristero_proxy_cancel(exposure->proxy);
     if (exposure->serving) {
         struct ssh_exposure *ssh = exposure->serving;
 

@@ -38,6 +38,8 @@ static int run_exposure(struct exposure *exposure)
     struct tristero_error error;
 
     if (tristero_server_new(exposure->proxy, &service, &server, &error)) {
+        if (make_known(exposure, NULL))
+            return STATUS_OK;           /* it was broken off */
         complain("%s%s%s", exposure->name, *exposure->name ? ": " : "", error.text);
         return STATUS_FAILED;
     }
@@ -55,6 +57,8 @@ static void stop_exposure(struct exposure *exposure)
     exposure->stopping = true;
     if (exposure->serving)
         tristero_server_stop(exposure->serving);
+    else
+        tristero_proxy_cancel(exposure->proxy);
     pthread_mutex_unlock(&exposure->lock);
 }
 

@@ -5,14 +5,21 @@
 #include "clients/tristero_tunnel.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
-struct tristero_proxy {                 /* never changes once it is made */
+struct tristero_proxy {                 /* never changes once it is made, but for is_cancelled */
     char *url;                          /* without user and password */
     char *user, *password;              /* or NULL */
     int call_timeout_ms;
     int attach_timeout_ms;
-    const atomic_bool *is_cancelled;    /* what waits ends within a second or so; or NULL */
+    atomic_bool is_cancelled;           /* what waits ends within a second or so */
+    const struct tristero_proxy *whole; /* it ends with that one's, too; or NULL */
 };
+
+/* A part of another one, which must outlast it: cancelled by itself, or with the whole. */
+void proxy_init_part(struct tristero_proxy *part, const struct tristero_proxy *whole);
+
+bool proxy_is_cancelled(const struct tristero_proxy *proxy);
 
 /* Fills *error, unless it is NULL; returns status. */
 enum tristero_status error_set(struct tristero_error *error, enum tristero_status status,

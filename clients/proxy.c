@@ -156,6 +156,25 @@ void tristero_proxy_free(struct tristero_proxy *proxy)
     free(proxy);
 }
 
+void tristero_proxy_cancel(struct tristero_proxy *proxy)
+{
+    atomic_store(&proxy->is_cancelled, true);
+}
+
+void proxy_init_part(struct tristero_proxy *part, const struct tristero_proxy *whole)
+{
+    *part = (struct tristero_proxy){ .url = whole->url, .user = whole->user,
+                                     .password = whole->password,
+                                     .call_timeout_ms = whole->call_timeout_ms,
+                                     .attach_timeout_ms = whole->attach_timeout_ms,
+                                     .whole = whole };
+}
+
+bool proxy_is_cancelled(const struct tristero_proxy *proxy)
+{
+    return atomic_load(&proxy->is_cancelled) || (proxy->whole && proxy_is_cancelled(proxy->whole));
+}
+
 static xmlrpc_mem_block *call_xml(xmlrpc_env *env, const char *method, const char *parameter)
 {
     xmlrpc_mem_block *call = xmlrpc_mem_block_new(env, 0);

@@ -123,10 +123,8 @@ static CURLcode set_up_post(CURL *curl, const struct tristero_proxy *proxy,
 static int is_cancelled(void *argument, curl_off_t to_receive, curl_off_t received,
                         curl_off_t to_send, curl_off_t sent)
 {
-    const struct tristero_proxy *proxy = argument;
-
     (void)to_receive, (void)received, (void)to_send, (void)sent;
-    return proxy->is_cancelled && atomic_load(proxy->is_cancelled);
+    return proxy_is_cancelled(argument);
 }
 
 /* A handle whose errors come as text, and that raises no signal. */

@@ -62,6 +62,11 @@ enum tristero_status tristero_proxy_new(const char *url, const struct tristero_o
 /* NULL is ignored. */
 void tristero_proxy_free(struct tristero_proxy *proxy);
 
+/* Breaks off what waits for the proxy by this handle, for good: what is under way, and what
+ * comes, fails within a second or so as TRISTERO_UNREACHABLE, but for the lookup of a name.
+ * A server that has been made does not attach again. By any thread, or a signal's handler. */
+void tristero_proxy_cancel(struct tristero_proxy *proxy);
+
 /* Opens a tunnel: *server_uri gets the URI to attach to. backend is the way to
  * attach; NULL is the proxy's usual one, tcp. The caller frees *server_uri. */
 enum tristero_status tristero_open(struct tristero_proxy *proxy, const char *backend,

@@ -4,12 +4,13 @@ proxies that turn the server away."""
 
 import os
 import re
+import signal
 import threading
 import time
 
 import harness
 from harness import PortBlock, address_of, how_it_ended, listen, receive_exactly, reset, wait_until
-from serving_harness import NO_PROXIES, ServingCase
+from serving_harness import NO_PROXIES, ServingCase, is_connecting_to
 
 
 class ComingBack(ServingCase):
@@ -147,6 +148,43 @@ class ComingBack(ServingCase):
         began = time.monotonic()
         self.stop(server)
         self.assertLess(time.monotonic() - began, 5)
+
+
+class Stopping(ServingCase):
+    """expose, before it has an address."""
+
+    def assert_stops(self, program):
+        began = time.monotonic()
+        program.signal(signal.SIGINT)
+        self.assertEqual(program.wait(), 0)
+        self.assertLess(time.monotonic() - began, 2)
+        self.assertEqual(program.errors(), "")
+
+    def start_expose(self, url, backend):
+        return self.start_program([harness.TUNNEL, "--proxy", url, "expose", "--backend", backend,
+                                   str(self.echo_service())], env=NO_PROXIES)
+
+    def test_it_stops_while_the_first_call_hangs(self):
+        for backend in ("webmux", "ssh"):
+            is_called, goes_on = threading.Event(), threading.Event()
+
+            def hang(_, is_called=is_called, goes_on=goes_on):
+                is_called.set()
+                goes_on.wait(harness.WAIT_S)
+
+            url, _ = self.fake_proxy(1, on_open=hang)
+            self.addCleanup(goes_on.set)
+            program = self.start_expose(url, backend)
+            self.assertTrue(is_called.wait(harness.WAIT_S))
+            with self.subTest(backend=backend):
+                self.assert_stops(program)
+
+    def test_it_stops_while_it_attaches_for_the_first_time(self):
+        port = self.hanging_service()
+        url, _ = self.fake_proxy(port)
+        program = self.start_expose(url, "webmux")
+        wait_until(lambda: is_connecting_to(port), "it attaches")
+        self.assert_stops(program)
 
 
 if __name__ == "__main__":

@@ -255,6 +255,39 @@ static void an_error_has_what_the_system_said_of_a_connection(void)
     tristero_proxy_free(proxy);
 }
 
+static int refuse_client(void *context)
+{
+    (void)context;
+    return -ECONNREFUSED;
+}
+
+static void *cancel(void *proxy)
+{
+    tristero_proxy_cancel(proxy);
+    return NULL;
+}
+
+static void what_is_cancelled_fails_soon_and_for_good(void)
+{
+    struct tristero_service service = { .connect = refuse_client };
+    struct tristero_error error = { 0 };
+    struct tristero_server *server;
+    struct tristero_proxy *proxy;
+    pthread_t thread;
+    struct fake fake;
+    char *uri = NULL;
+
+    fake_start(&fake, NULL, NULL);
+    proxy = proxy_at(fake.url, CALL_TIMEOUT_MS);
+    pthread_create(&thread, NULL, cancel, proxy);
+    CU_ASSERT_EQUAL(tristero_server_new(proxy, &service, &server, &error), TRISTERO_UNREACHABLE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, fake.url));
+    pthread_join(thread, NULL);
+    CU_ASSERT_EQUAL(tristero_open(proxy, NULL, &uri, &error), TRISTERO_UNREACHABLE);
+    tristero_proxy_free(proxy);
+    fake_stop(&fake);
+}
+
 static void a_silent_proxy_is_a_timeout(void)
 {
     struct tristero_proxy *proxy;
@@ -478,6 +511,7 @@ int main(void)
         TEST(a_backend_that_is_no_text_is_invalid),
         TEST(a_proxy_that_is_not_there_is_unreachable),
         TEST(an_error_has_what_the_system_said_of_a_connection),
+        TEST(what_is_cancelled_fails_soon_and_for_good),
         TEST(a_silent_proxy_is_a_timeout),
         TEST(a_fault_keeps_its_code_and_its_text),
         TEST(an_error_is_one_line_of_printable_text),
