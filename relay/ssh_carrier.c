@@ -18,7 +18,8 @@ enum {
     READ_BYTES = 4096,                  /* what libssh reads at a time */
     PUMPS_A_TURN = 32,
     UNSENT_HEARD_BYTES = 256 * 1024,    /* so much may come while it takes no answers */
-    WAITING_BYTES_MAX = 64 * 1024 * 1024       /* for clients of one carrier */
+    WAITING_BYTES_MAX = 64 * 1024 * 1024,      /* for clients of one carrier */
+    STUCK_LOOK_MS = 1000
 };
 
 void carrier_fail(struct carrier *carrier, const char *why)
@@ -156,13 +157,15 @@ static void pump(struct carrier *carrier)
 /* Who takes no answers is heard no more: each could make what waits larger. */
 static short own_events(struct carrier *carrier)
 {
+    short hears = carrier->is_held_up ? 0 : POLLIN;
+
     if (!has_unsent(carrier)) {
         carrier->heard_at_flush = carrier->counter.in_bytes;
-        return POLLIN;
+        return hears;
     }
     if (carrier->counter.in_bytes - carrier->heard_at_flush > UNSENT_HEARD_BYTES)
         return POLLOUT;
-    return POLLIN | POLLOUT;
+    return (short)(hears | POLLOUT);
 }
 
 static bool make_room(struct carrier *carrier, size_t count)
@@ -232,18 +235,27 @@ static void count_without_tunnel(struct carrier *carrier)
         carrier_fail(carrier, "no memory");
 }
 
-/* Who waits for slow clients, or sends on in channels that are closed, is not to take all
- * memory. */
-static void bound_waiting(struct carrier *carrier)
+/* What waits for slow clients is not to take all memory. While it is too much, the server is
+ * held up: for clients that take their bytes slowly, which others notice, but not for one
+ * that takes none. And a server that sends on in channels that are closed is not heard for
+ * ever. When to look again. */
+static int64_t bound_waiting(struct carrier *carrier, int64_t now_ms)
 {
-    while (carrier->waiting > WAITING_BYTES_MAX && !carrier->failure) {
-        struct stream *fullest = streams_fullest(carrier);
+    struct stream *stuck;
 
-        if (fullest)
-            stream_break(fullest, "too much waits for slow clients");
-        else
-            carrier_fail(carrier, "the server sends too much to clients that have gone");
+    carrier->is_held_up = carrier->waiting > WAITING_BYTES_MAX &&
+                          streams_waiting(carrier) > WAITING_BYTES_MAX / 2;
+    if (carrier->waiting > 2 * (size_t)WAITING_BYTES_MAX)
+        carrier_fail(carrier, "the server sends too much to clients that have gone");
+    if (!carrier->is_held_up)
+        return INT64_MAX;
+    if (now_ms >= carrier->stuck_look_ms) {
+        carrier->stuck_look_ms = now_ms + STUCK_LOOK_MS;
+        stuck = streams_stuck(carrier, now_ms);
+        if (stuck)
+            stream_break(stuck, "too much waits for slow clients, and it takes nothing");
     }
+    return carrier->stuck_look_ms;
 }
 
 /* What has come about since. When to look again. */
@@ -254,7 +266,7 @@ static int64_t look(struct carrier *carrier)
 
     look_ms = clock_earlier(look_ms, forwards_look(carrier, now_ms));
     look_ms = clock_earlier(look_ms, streams_look(carrier, now_ms));
-    bound_waiting(carrier);
+    look_ms = clock_earlier(look_ms, bound_waiting(carrier, now_ms));
     look_ms = clock_earlier(look_ms, forwards_next_ms(carrier));    /* as the streams left it */
     look_ms = clock_earlier(look_ms, exchange_look(carrier, now_ms));
     look_ms = clock_earlier(look_ms, console_look(carrier, now_ms));

@@ -57,6 +57,8 @@ struct carrier {
     size_t active_count;
     int64_t time_ms;                    /* when the time of one may be over, at the earliest */
     size_t waiting;                     /* bytes for clients that are slow, or have gone */
+    bool is_held_up;                    /* that is too much: nothing more is read */
+    int64_t stuck_look_ms;              /* when to look again for whom it is too much */
     struct console console;
     unsigned long clients;              /* that have come, in all: their names */
     const char *failure;                /* why it has to end; NULL: it goes on */
@@ -226,8 +228,12 @@ bool streams_may_move(const struct carrier *carrier);
 /* Whether some client is there still. */
 bool streams_have_client(const struct carrier *carrier);
 
-/* The stream that has most waiting for a slow client; NULL: none has. */
-struct stream *streams_fullest(struct carrier *carrier);
+/* Bytes that wait for clients that are there. */
+size_t streams_waiting(const struct carrier *carrier);
+
+/* Of the clients that have taken nothing for some seconds of such looks, the one for whom
+ * most waits; NULL: each has taken something. */
+struct stream *streams_stuck(struct carrier *carrier, int64_t now_ms);
 
 /* --- ssh_console */
 

@@ -105,6 +105,8 @@ int64_t exchange_look(struct carrier *carrier, int64_t now_ms)
         prove(carrier);
     if (!carrier->exchange_ms)
         return kept_back ? now_ms : INT64_MAX;  /* what was left over may go now */
+    if (carrier->is_held_up)            /* it goes on, and is not heard */
+        carrier->exchange_ms = now_ms;
     until_ms = carrier->exchange_ms + EXCHANGE_MS_MAX;
     if (now_ms >= until_ms ||
         carrier->counter.in_bytes - carrier->exchange_heard > EXCHANGE_HEARD_BYTES ||

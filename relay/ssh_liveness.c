@@ -30,7 +30,7 @@ int64_t liveness_look(struct carrier *carrier, int64_t now_ms)
     int64_t interval_ms = ping_interval_ms(carrier);
     int64_t dead_ms;
 
-    if (carrier->counter.in_bytes != carrier->heard_bytes) {
+    if (carrier->counter.in_bytes != carrier->heard_bytes || carrier->is_held_up) {
         carrier->heard_bytes = carrier->counter.in_bytes;
         carrier->heard_ms = now_ms;
         carrier->ping_ms = now_ms + interval_ms;

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
+enum { STUCK_MS = 5000 };
+
 struct forward *stream_forward(const struct stream *stream)
 {
     return stream->forward;
@@ -381,13 +383,40 @@ bool streams_have_client(const struct carrier *carrier)
     return false;
 }
 
-struct stream *streams_fullest(struct carrier *carrier)
+size_t streams_waiting(const struct carrier *carrier)
+{
+    const struct stream *stream;
+    size_t waiting = 0;
+
+    for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = TAILQ_NEXT(stream, entry))
+        if (stream->client >= 0)
+            waiting += stream->waiting;
+    return waiting;
+}
+
+/* Bytes count as taken once the client's system has them. */
+static bool is_stuck(struct stream *stream, int64_t now_ms)
+{
+    uint64_t taken = stream->bytes_from_server;
+    int unsent = 0;
+
+    if (ioctl(stream->client, SIOCOUTQ, &unsent) == 0)
+        taken -= (uint64_t)unsent;
+    if (!stream->client_is_full || taken != stream->taken || !stream->taken_ms) {
+        stream->taken = taken;
+        stream->taken_ms = now_ms;
+    }
+    return now_ms - stream->taken_ms >= STUCK_MS;
+}
+
+struct stream *streams_stuck(struct carrier *carrier, int64_t now_ms)
 {
     struct stream *fullest = NULL;
     struct stream *stream;
 
     for (stream = TAILQ_FIRST(&carrier->streams); stream; stream = TAILQ_NEXT(stream, entry))
-        if (stream->client >= 0 && stream->waiting > (fullest ? fullest->waiting : 0))
+        if (stream->client >= 0 && is_stuck(stream, now_ms) &&
+            (!fullest || stream->waiting > fullest->waiting))
             fullest = stream;
     return fullest;
 }

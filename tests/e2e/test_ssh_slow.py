@@ -9,8 +9,8 @@ import time
 
 import harness
 import ssh_harness
-from harness import (Pattern, how_it_ended, in_thread, receive_exactly, receive_until_end, reset,
-                     wait_until)
+from harness import (Pattern, how_it_ended, in_thread, receive_exactly, receive_until_end,
+                     receive_until_reset, reset, wait_until)
 from ssh_harness import (Hostile, Paramiko, Ssh, SshCase, ask, discard, echo, needs_paramiko,
                          needs_ssh, source)
 
@@ -122,6 +122,56 @@ class SlowClients(SlowCase):
             for reading in [in_thread(self.read_with_pauses, self.slow_client(pushing), 1, amount)
                             for _ in range(4)]:
                 reading.result()
+
+
+@needs_ssh
+class TooMuchForAll(SlowCase):
+    """Each of them has a megabyte waiting and more, so that all have more than the 64 MiB that
+    a carrier may."""
+
+    CLIENTS = 80
+    AMOUNT = 40 << 20
+
+    def slow_clients(self):
+        address = self.carry(self.serve(source(1, self.AMOUNT)).port).address
+        return [self.connect(address, receive_buffer=16384) for _ in range(self.CLIENTS)]
+
+    def read(self, client, pattern, until):
+        """About 400 KB a second."""
+        count = 0
+        while time.monotonic() < until:
+            piece = client.recv(20000)
+            pattern.check(piece)
+            count += len(piece)
+            time.sleep(0.05)
+        return count
+
+    def test_who_reads_slowly_is_kept_and_who_takes_nothing_is_reset(self):
+        stuck, *clients = self.slow_clients()
+        patterns = [Pattern(1) for _ in clients]
+        for _ in range(2):
+            until = time.monotonic() + 8
+            for reading in [in_thread(self.read, client, pattern, until)
+                            for client, pattern in zip(clients, patterns)]:
+                self.assertGreater(reading.result(), 100000)
+        receive_until_reset(stuck)
+        if not harness.is_sanitized():
+            self.assertLess(self.daemon.resident_kib(), 160 << 10)
+
+
+@needs_ssh
+class TooMuchByRate(SlowCase):
+    options = ("--rate", "20000")
+
+    def test_nobody_whom_the_rate_holds_back_is_reset(self):
+        address = self.carry(self.serve(source(1, 8 << 20)).port).address
+        clients = [self.connect(address) for _ in range(45)]
+        time.sleep(4)
+        for client in clients:
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):      # a reset would be another
+                while client.recv(65536):
+                    pass
 
 
 class SlowLine:
