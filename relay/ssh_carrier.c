@@ -265,6 +265,7 @@ static int64_t look(struct carrier *carrier)
     int64_t look_ms = liveness_look(carrier, now_ms);
 
     look_ms = clock_earlier(look_ms, forwards_look(carrier, now_ms));
+    console_send(carrier);              /* before the streams, which may fill the connection */
     look_ms = clock_earlier(look_ms, streams_look(carrier, now_ms));
     look_ms = clock_earlier(look_ms, bound_waiting(carrier, now_ms));
     look_ms = clock_earlier(look_ms, forwards_next_ms(carrier));    /* as the streams left it */
@@ -359,6 +360,7 @@ static void *carrier_thread(void *argument)
     forwards_end(carrier);
     tunnelless_remove(&carrier->service->tunnelless, &carrier->entrant.counted);
     buffer_pool_give(carrier->room);
+    console_free(carrier);
     ssh_disconnect(carrier->entrant.session);
     ssh_session_end(carrier->entrant.session, carrier->entrant.event);
     leave(carrier);

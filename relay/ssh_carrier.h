@@ -35,7 +35,9 @@ struct console {
     bool is_explained;                  /* what the address is, and how to end */
     int64_t shown_ms;                   /* since when it has been; 0: not yet */
     int64_t leave_ms;                   /* when its user has to have gone; 0: it may stay */
-    unsigned long left_out;             /* lines that it did not take */
+    char *unsent;                       /* lines that it has not taken yet; NULL: none */
+    size_t unsent_count;
+    unsigned long left_out;             /* lines for which there was no room */
     bool has_written;                   /* for carrier_write */
 };
 
@@ -243,6 +245,12 @@ ssh_channel console_on_session(ssh_session session, void *carrier);
 /* A line to who looks on, if somebody does. */
 void console_print(struct carrier *carrier, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Sends lines that wait, as far as they are taken now. */
+void console_send(struct carrier *carrier);
+
+/* Throws them away. */
+void console_free(struct carrier *carrier);
 
 /* Tells addresses that have not been told, or how to ask for a tunnel where nobody
  * has, and ends the session after that, or after Ctrl-C. When it has to be looked

@@ -3,11 +3,14 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 enum {
     CTRL_C = 3, CTRL_D = 4,
+    UNSENT_BYTES = 16 * 1024,           /* of lines that wait for the connection, or the terminal */
+    LINE_BYTES = CONSOLE_LINE_BYTES + 80,
     ASK_MS = 1000,                      /* in which a tunnel must be asked for, too */
     LEAVE_MS = 2000                     /* that its user's program has to leave in */
 };
@@ -82,32 +85,74 @@ ssh_channel console_on_session(ssh_session session, void *context)
     return console->channel;
 }
 
-static bool takes(const struct console *console, size_t bytes)
+static size_t may_send(const struct carrier *carrier)
 {
-    return console->channel && console->is_shown && !console->is_over &&
-           ssh_channel_is_open(console->channel) &&
-           ssh_channel_window_size(console->channel) >= bytes;
+    const struct console *console = &carrier->console;
+    size_t window;
+
+    if (!console->unsent_count || console->is_over || !ssh_channel_is_open(console->channel) ||
+        !carrier_may_write(carrier))
+        return 0;
+    window = ssh_channel_window_size(console->channel);
+    return window < console->unsent_count ? window : console->unsent_count;
 }
 
-/* What a terminal that stands still does not take is left out, and counted. */
+void console_send(struct carrier *carrier)
+{
+    struct console *console = &carrier->console;
+    size_t count = may_send(carrier);
+    int sent;
+
+    if (!count)
+        return;
+    sent = carrier_write(carrier, console->channel, &console->has_written, console->unsent, count);
+    if (sent < 0)
+        sent = (int)count;              /* for nobody */
+    console->unsent_count -= (size_t)sent;
+    memmove(console->unsent, console->unsent + sent, console->unsent_count);
+    if (!console->unsent_count)
+        console_free(carrier);
+}
+
+void console_free(struct carrier *carrier)
+{
+    free(carrier->console.unsent);
+    carrier->console.unsent = NULL;
+    carrier->console.unsent_count = 0;
+}
+
+/* Whether so many lines find room behind those that wait. */
+static bool has_room(struct console *console, size_t lines)
+{
+    if (!console->unsent)
+        console->unsent = malloc(UNSENT_BYTES);
+    return console->unsent && console->unsent_count + lines * LINE_BYTES <= UNSENT_BYTES;
+}
+
+static void append(struct console *console, const char *text)
+{
+    console->unsent_count += (size_t)snprintf(console->unsent + console->unsent_count, LINE_BYTES,
+                                              "%s%s", text, console->has_terminal ? "\r\n" : "\n");
+}
+
+/* What a connection, or a terminal, that stands still does not take for long is left out, and
+ * counted. */
 static void put(struct carrier *carrier, const char *text)
 {
     struct console *console = &carrier->console;
-    char line[CONSOLE_LINE_BYTES + 80];
-    int length;
+    char left_out[80];
 
-    if (!takes(console, sizeof line) || !carrier_may_write(carrier)) {
+    if (!has_room(console, 2)) {
         console->left_out++;
         return;
     }
     if (console->left_out) {
-        length = snprintf(line, sizeof line, "(%lu lines were left out)%s", console->left_out,
-                          console->has_terminal ? "\r\n" : "\n");
+        snprintf(left_out, sizeof left_out, "(%lu lines were left out)", console->left_out);
         console->left_out = 0;
-        carrier_write(carrier, console->channel, &console->has_written, line, (size_t)length);
+        append(console, left_out);
     }
-    length = snprintf(line, sizeof line, "%s%s", text, console->has_terminal ? "\r\n" : "\n");
-    carrier_write(carrier, console->channel, &console->has_written, line, (size_t)length);
+    append(console, text);
+    console_send(carrier);
 }
 
 void console_print(struct carrier *carrier, const char *format, ...)
@@ -134,7 +179,7 @@ static void announce(struct carrier *carrier)
     struct forward *forward;
 
     for (forward = TAILQ_FIRST(&carrier->forwards); forward; forward = TAILQ_NEXT(forward, entry)) {
-        if (forward->is_announced || !forward->tunnel || !carrier_may_write(carrier))
+        if (forward->is_announced || !forward->tunnel || !has_room(&carrier->console, 4))
             continue;
         forward->is_announced = true;
         forward_address(forward, address);
@@ -175,6 +220,7 @@ int64_t console_look(struct carrier *carrier, int64_t now_ms)
     if (!console->shown_ms)
         console->shown_ms = now_ms;
     announce(carrier);
+    console_send(carrier);              /* what came while others wrote */
     if (console->is_interrupted) {
         end(carrier, 0, now_ms);
         return console->leave_ms;

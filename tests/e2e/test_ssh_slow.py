@@ -3,7 +3,9 @@
 
 import contextlib
 import os
+import re
 import socket
+import subprocess
 import threading
 import time
 
@@ -306,6 +308,57 @@ class SaturatedUplink(UplinkCase):
         uploads = self.begin_uploads(to_taking)
         for each in [in_thread(get) for _ in range(3)] + uploads:
             each.result(harness.WAIT_S)
+
+
+@needs_ssh
+class SessionOnAFullLine(UplinkCase):
+    UPLOADS = 6
+
+    def amid_a_full_line(self, come):
+        """A session whose lines are waited for after this was done while nothing went
+        through to it."""
+        session = self.carry(self.serve(discard).port, self.serve(echo).port, arguments=("-T",),
+                             stdin=subprocess.PIPE)
+        pushers = [self.connect(session.addresses[0]) for _ in range(self.UPLOADS + 1)]
+        for _ in pushers:
+            self.next_shown(session)
+        session.freeze()
+        uploads = [in_thread(self.upload, client, 6 << 20) for client in pushers[1:]]
+        fill(pushers[0])
+        come(*session.addresses)
+        time.sleep(0.5)
+        session.thaw()
+        self.addCleanup(lambda: [each.result(harness.WAIT_S) for each in uploads])
+        return session
+
+    def next_shown(self, session):
+        """What the next line tells of a client that has connected, or of lines."""
+        while True:
+            if match := re.search(r"client \d+ connected|\(\d+ lines were left out\)", session.line()):
+                return match[0]
+
+    def test_a_session_shows_each_client_that_came_while_uploads_filled_the_line(self):
+        talking = []
+        session = self.amid_a_full_line(
+            lambda _, to_echoing: talking.extend(in_thread(ask, to_echoing) for _ in range(20)))
+        for _ in talking:
+            self.assertIn("connected", self.next_shown(session))
+        for each in talking:
+            each.result(harness.WAIT_S)
+
+    def test_a_session_tells_how_many_lines_were_left_out_when_there_were_too_many(self):
+        count = 400                     # two lines of each
+
+        def come(*addresses):
+            for number in range(count):
+                reset(self.connect(addresses[number % 2]))
+
+        session = self.amid_a_full_line(come)
+        shown = 0
+        while "left out" not in (what := self.next_shown(session)):
+            shown += 1
+        self.assertGreater(shown, 100)
+        self.assertLess(int(re.search(r"\d+", what)[0]), 2 * count - shown)
 
 
 @needs_ssh
