@@ -73,13 +73,12 @@ class TurnedAway(Case):
         self.proxy.takes = itertools.chain([True], itertools.repeat(False))
 
         async def test(tunnel):
-            await self.lose_carrier(tunnel)
             began = time.monotonic()
+            await self.lose_carrier(tunnel)
             await self.until(lambda: self.addresses)
-            self.assertGreater(time.monotonic() - began, 0.45)
+            self.assertGreater(time.monotonic() - began, 0.5)
 
         self.attached(test)
-        self.assertGreater(self.proxy.calls.count("turn away"), 4)
 
     def test_not_while_another_carrier_is_attached(self):
         self.proxy.takes = itertools.chain([True], itertools.repeat(False))
