@@ -3,6 +3,7 @@
 # In each list those that take a minute come first, or they would end last, and alone.
 long_tests = \
 	tests/e2e/test_limits.py \
+	tests/e2e/test_serving_again.py \
 	tests/e2e/test_service.py
 e2e_tests = \
 	tests/e2e/test_users.py \
@@ -21,7 +22,6 @@ e2e_tests = \
 	tests/e2e/test_reload.py \
 	tests/e2e/test_rpc.py \
 	tests/e2e/test_serving.py \
-	tests/e2e/test_serving_again.py \
 	tests/e2e/test_serving_detour.py \
 	tests/e2e/test_serving_python.py \
 	tests/e2e/test_signals.py \
@@ -41,6 +41,7 @@ fault_tests = \
 # Of the ssh backend, and of expose, which may go by it. Each skips what it finds no
 # ssh client for.
 ssh_tests = \
+	tests/e2e/test_expose_ssh_again.py \
 	tests/e2e/test_ssh_hostile.py \
 	tests/e2e/test_ssh_life.py \
 	tests/e2e/test_ssh_slow.py \
@@ -62,7 +63,6 @@ ssh_tests = \
 	tests/e2e/test_expose_dir_versions.py \
 	tests/e2e/test_expose_postgres.py \
 	tests/e2e/test_expose_ssh.py \
-	tests/e2e/test_expose_ssh_again.py \
 	tests/e2e/test_expose_unread.py \
 	tests/e2e/test_expose_view.py \
 	tests/e2e/test_expose_webmux.py

@@ -10,7 +10,7 @@ import time
 import xmlrpc.client
 
 import harness
-from harness import DaemonCase, address_of, connect, in_thread
+from harness import DaemonCase, address_of, connect, in_thread, wait_until
 
 CALL = xmlrpc.client.dumps((), "system.listMethods").encode()
 SOON_S = 10 if harness.is_sanitized() else 1    # the promise is of the program as it is installed
@@ -251,6 +251,7 @@ class BadInput(DaemonCase):
         open_tunnel = xmlrpc.client.dumps((), "Tunnel.openTunnel").encode()
         request = (f"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n"
                    f"Content-Length: {len(open_tunnel)}\r\n\r\n").encode() + open_tunnel
+        wait_until(lambda: not self.daemon.ports.listening(), "the tunnels of other tests are gone")
         for length in random.sample(range(len(request)), 40):
             status, _ = self.send(request[:length], finish=True)
             self.assertIn(status, (0, 400, 408))
