@@ -228,6 +228,7 @@ static void count_without_tunnel(struct carrier *carrier)
     struct ssh_entrant *entrant = &carrier->entrant;
     bool has_tunnel = forwards_have_tunnel(carrier);
 
+    atomic_store(&carrier->has_tunnel, has_tunnel);
     if (has_tunnel && entrant->counted)
         tunnelless_remove(&carrier->service->tunnelless, &entrant->counted);
     if (!has_tunnel && !entrant->counted &&
@@ -311,7 +312,8 @@ static void turn(struct carrier *carrier)
     count = fill_polled(carrier);
     ready = waker_poll(&carrier->waker, carrier->polled, count, look_ms);
     if (ready == -ECANCELED)
-        carrier_fail(carrier, "stopped");
+        carrier_fail(carrier, atomic_load(&carrier->makes_room)
+                              ? "it had no tunnel, and had to make room for another" : "stopped");
     else if (ready < 0 && ready != -EAGAIN)
         carrier_fail(carrier, "no memory");
     else if (ready > 0)
@@ -454,6 +456,14 @@ void carrier_drain(struct carrier *carrier)
 void carrier_ask_to_end(struct carrier *carrier)
 {
     waker_ask(&carrier->waker);
+}
+
+bool carrier_make_room(struct carrier *carrier)
+{
+    if (atomic_load(&carrier->has_tunnel) || atomic_exchange(&carrier->makes_room, true))
+        return false;
+    carrier_ask_to_end(carrier);
+    return true;
 }
 
 void carrier_bury(struct carrier *carrier)

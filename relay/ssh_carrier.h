@@ -49,6 +49,7 @@ struct carrier {
     void *stack;
     struct waker waker;
     atomic_bool draining;
+    atomic_bool has_tunnel, makes_room; /* for others, since it has none */
 
     struct relay_settings settings;     /* at its start */
     struct ssh_limits limits;           /* the same */
@@ -98,6 +99,9 @@ void carrier_drain(struct carrier *carrier);
 
 /* With the service's lock held: it ends now. */
 void carrier_ask_to_end(struct carrier *carrier);
+
+/* The same, if it has no tunnel, and was not asked before: whether that is so. */
+bool carrier_make_room(struct carrier *carrier);
 
 /* Joins its thread, which has ended, and frees it. */
 void carrier_bury(struct carrier *carrier);

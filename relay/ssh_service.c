@@ -106,8 +106,22 @@ static void step(struct ssh_service *service, struct login *login)
     }
 }
 
+/* Of the servers that have logged in and have no tunnel, the one that came first: who wants
+ * one asks for it at once. Its place is free a moment later. */
+static void make_room(struct ssh_service *service)
+{
+    struct carrier *carrier;
+
+    pthread_mutex_lock(&service->lock);
+    for (carrier = TAILQ_FIRST(&service->carriers); carrier; carrier = TAILQ_NEXT(carrier, entry))
+        if (carrier_make_room(carrier))
+            break;
+    pthread_mutex_unlock(&service->lock);
+}
+
 /* As tunnelless_add. Where all places are taken, whoever has kept the service waiting
- * longest makes room: somebody who logs in takes a moment. */
+ * longest makes room: somebody who logs in takes a moment. For the next newcomer there is to
+ * be a place at once. */
 static int count_newcomer(struct ssh_service *service, const struct net_address *peer,
                           const struct ssh_limits *limits, struct tally_entry **counted)
 {
@@ -117,6 +131,8 @@ static int count_newcomer(struct ssh_service *service, const struct net_address 
     while ((err = tunnelless_add(&service->tunnelless, peer, limits, counted)) == -EUSERS &&
            (oldest = TAILQ_FIRST(&service->logins)))
         drop(service, oldest, "it had to make room for another");
+    if (tunnelless_is_full(&service->tunnelless, limits))
+        make_room(service);
     return err;
 }
 

@@ -42,6 +42,16 @@ int tunnelless_add(struct tunnelless *tunnelless, const struct net_address *peer
     return err;
 }
 
+bool tunnelless_is_full(struct tunnelless *tunnelless, const struct ssh_limits *limits)
+{
+    bool is_full;
+
+    pthread_mutex_lock(&tunnelless->lock);
+    is_full = tunnelless->count >= limits->handshakes;
+    pthread_mutex_unlock(&tunnelless->lock);
+    return is_full;
+}
+
 void tunnelless_remove(struct tunnelless *tunnelless, struct tally_entry **counted)
 {
     pthread_mutex_lock(&tunnelless->lock);

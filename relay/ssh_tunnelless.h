@@ -7,6 +7,7 @@
 #include "relay/tally.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
 struct tunnelless {
     pthread_mutex_t lock;
@@ -21,6 +22,9 @@ void tunnelless_destroy(struct tunnelless *tunnelless);
  * address, or -ENOMEM. Without limits, which may be NULL, -ENOMEM only. */
 int tunnelless_add(struct tunnelless *tunnelless, const struct net_address *peer,
                    const struct ssh_limits *limits, struct tally_entry **counted);
+
+/* Whether there are as many as may be. */
+bool tunnelless_is_full(struct tunnelless *tunnelless, const struct ssh_limits *limits);
 
 /* It has a tunnel, or is gone; *counted is NULL from now on. NULL is ignored. */
 void tunnelless_remove(struct tunnelless *tunnelless, struct tally_entry **counted);

@@ -203,6 +203,18 @@ class Idlers(SshCase):
         with connect(daemon.ssh_address, source="127.0.0.2") as another:
             self.assertEqual(another.recv(4), b"SSH-")
 
+    def test_those_who_came_first_make_room_for_newcomers(self):
+        daemon = self.daemon_with("--ssh-handshakes", "4", "--ssh-handshakes-per-address", "100",
+                                  "--attach-timeout", "30")
+        daemon.known_hosts
+        first = self.carry(self.serve(echo).port)
+        for _ in range(6):
+            self.begin(Ssh).authenticated()
+        wait_until(lambda: daemon.errors().count("it had no tunnel, and had to make room") == 3,
+                   "there is room")
+        self.assertEqual(ask(self.carry(self.serve(echo).port).address), b"?")
+        self.assertEqual(ask(first.address), b"?")
+
     @unittest.skipUnless(PARAMIKO, "paramiko is not installed")
     def test_who_gives_its_tunnel_back_counts_again(self):
         daemon = self.daemon_with("--ssh-handshakes-per-address", "1", "--attach-timeout", "30")
