@@ -240,6 +240,8 @@ class Carriers(WebmuxCase):
     def test_a_carrier_that_does_not_answer_comes_last(self):
         tunnel = self.open_webmux()
         raw = tunnel.raw()                  # never confirms anything
+        raw.say(Data(5, payload=b"?"))
+        raw.hear(Data(5, RST))              # what it has said before is read by now
         tunnel.connect()
         raw.hear(Data(3, SYN))
         time.sleep(2.2)
