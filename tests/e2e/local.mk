@@ -1,6 +1,8 @@
 # End to end: the real programs and real clients. A file a subject, each also
 # run by hand: TRISTERO_TUNNELD=build/tristero-tunneld tests/e2e/test_trip.py
 # In each list those that take a minute come first, or they would end last, and alone.
+# Those that take minutes, and mostly wait; ./check leaves them out under sanitizers.
+patient_tests =
 long_tests = \
 	tests/e2e/test_limits.py \
 	tests/e2e/test_serving_again.py \
@@ -69,13 +71,16 @@ ssh_tests = \
 ssh_fault_tests = \
 	tests/e2e/test_ssh_exchange.py \
 	tests/e2e/test_ssh_faults.py
-TESTS += $(long_tests)
+if WITH_SSH
+patient_tests += tests/e2e/test_patience.py
+endif
+TESTS += $(patient_tests) $(long_tests)
 if WITH_SSH
 fault_tests += $(ssh_fault_tests)
 TESTS += $(ssh_tests)
 endif
 TESTS += $(fault_tests) $(e2e_tests)
-EXTRA_DIST += $(long_tests) $(e2e_tests) $(fault_tests) $(ssh_tests) $(ssh_fault_tests) tests/e2e/browser.py \
+EXTRA_DIST += tests/e2e/test_patience.py $(long_tests) $(e2e_tests) $(fault_tests) $(ssh_tests) $(ssh_fault_tests) tests/e2e/browser.py \
 	tests/e2e/confined.py tests/e2e/detour.py tests/e2e/faults.py tests/e2e/expose_harness.py tests/e2e/harness.py tests/e2e/pattern.py \
 	tests/e2e/peer.py tests/e2e/serving_harness.py tests/e2e/ssh_forger.py tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py \
 	tests/e2e/ssh_peer.py tests/e2e/webmux_harness.py tools/packages
