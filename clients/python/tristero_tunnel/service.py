@@ -74,8 +74,6 @@ class Service:
             return await asyncio.wait_for(_first_bytes(connection, tls), PROBE_TIMEOUT_S)
         except (OSError, asyncio.TimeoutError):
             return None
-        finally:
-            connection.close()
 
 
 async def _connect_locally(connection: socket.socket, path: str) -> None:
@@ -89,7 +87,9 @@ async def _connect_locally(connection: socket.socket, path: str) -> None:
 
 
 async def _first_bytes(connection: socket.socket, tls: Optional[ssl.SSLContext]) -> bytes:
-    """Fewer than ANSWER_BYTES, if it ends before."""
+    """Fewer than ANSWER_BYTES, if it ends before. Closes the connection, which is asyncio's
+    from the first: closed by anybody else, its descriptor might be another's by the time
+    that asyncio forgets it."""
     answer = b""
     reader, writer = await asyncio.open_connection(
         sock=connection, ssl=tls, server_hostname="localhost" if tls else None)
@@ -103,7 +103,7 @@ async def _first_bytes(connection: socket.socket, tls: Optional[ssl.SSLContext])
     except ConnectionError:
         pass
     finally:
-        writer.close()
+        writer.transport.abort()
     return answer
 
 
