@@ -191,21 +191,22 @@ void webmux_reset(struct webmux *mux, uint8_t id)
     webmux_end_session(mux, id);
 }
 
-/* Credit comes back in quarters of a window. */
+/* Credit comes back in quarters of a window, which doubles with each that the reader has
+ * taken whole: on a long way it is soon as large as that needs. */
 void webmux_took(struct webmux *mux, uint8_t id, size_t count, bool has_all)
 {
     struct webmux_session *session = &mux->sessions[id];
     struct webmux_growth *growth = mux->growth;
-    size_t more;
+    size_t more = 0;
 
     if (!session->is_open || session->they_ended)
         return;
     session->taken += count;
     if (session->taken < session->window / 4)
         return;
-    more = has_all ? session->taken : 0;
-    if (session->window + more > WEBMUX_WINDOW_MAX || growth->bytes + more > growth->bytes_max)
-        more = 0;
+    if (has_all)
+        more = webmux_least(session->window, webmux_least(WEBMUX_WINDOW_MAX - session->window,
+                                                          growth->bytes_max - growth->bytes));
     session->grant += session->taken + more;
     session->taken = 0;
     session->window += more;

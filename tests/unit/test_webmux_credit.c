@@ -87,7 +87,7 @@ static void a_connection_that_ends_gives_its_growth_back(void)
     end_start_with_theirs(&end);
     end_take_flags(&end, 3, "", QUARTER);
     webmux_took(&end.mux, 3, QUARTER, true);
-    CU_ASSERT_EQUAL(end.growth.bytes, QUARTER);
+    CU_ASSERT_EQUAL(end.growth.bytes, WEBMUX_WINDOW);
     webmux_end_all(&end.mux);
     CU_ASSERT_EQUAL(end.growth.bytes, 0);
     CU_ASSERT_EQUAL(webmux_count(&end.mux), 0);
