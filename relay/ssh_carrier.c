@@ -236,27 +236,26 @@ static void count_without_tunnel(struct carrier *carrier)
         carrier_fail(carrier, "no memory");
 }
 
-/* What waits for slow clients is not to take all memory. While it is too much, the server is
- * held up: for clients that take their bytes slowly, which others notice, but not for one
- * that takes none. And a server that sends on in channels that are closed is not heard for
- * ever. When to look again. */
+/* What waits for slow clients is not to take all memory. Who has taken nothing for a while
+ * is reset when it is too much; for those that take their bytes slowly, the server is held
+ * up. Whether one takes something is looked at before it is too much, so that who is stuck
+ * by then holds up nobody. And a server that sends on in channels that are closed is not
+ * heard for ever. When to look again. */
 static int64_t bound_waiting(struct carrier *carrier, int64_t now_ms)
 {
-    struct stream *stuck;
+    struct stream *stuck = NULL;
 
+    if (carrier->waiting > WAITING_BYTES_MAX / 4 && now_ms >= carrier->stuck_look_ms) {
+        carrier->stuck_look_ms = now_ms + STUCK_LOOK_MS;
+        stuck = streams_stuck(carrier, now_ms);
+    }
+    for (; stuck && carrier->waiting > WAITING_BYTES_MAX; stuck = streams_stuck(carrier, now_ms))
+        stream_break(stuck, "too much waits for slow clients, and it takes nothing");
     carrier->is_held_up = carrier->waiting > WAITING_BYTES_MAX &&
                           streams_waiting(carrier) > WAITING_BYTES_MAX / 2;
     if (carrier->waiting > 2 * (size_t)WAITING_BYTES_MAX)
         carrier_fail(carrier, "the server sends too much to clients that have gone");
-    if (!carrier->is_held_up)
-        return INT64_MAX;
-    if (now_ms >= carrier->stuck_look_ms) {
-        carrier->stuck_look_ms = now_ms + STUCK_LOOK_MS;
-        stuck = streams_stuck(carrier, now_ms);
-        if (stuck)
-            stream_break(stuck, "too much waits for slow clients, and it takes nothing");
-    }
-    return carrier->stuck_look_ms;
+    return carrier->waiting > WAITING_BYTES_MAX / 4 ? carrier->stuck_look_ms : INT64_MAX;
 }
 
 /* What has come about since. When to look again. */
