@@ -209,11 +209,16 @@ static void finish(uint8_t id)
     end_take_flags(&end, id, "F", 0);
 }
 
-static void ids_are_used_again_in_the_order_in_which_they_rested(void)
+static void start_with_all_open(void)
 {
     end_start(&end, true);
     for (unsigned id = 3; id < 256; id += 2)
-        CU_ASSERT_EQUAL(end_open_confirmed(&end), id);
+        CU_ASSERT_EQUAL_FATAL(end_open_confirmed(&end), id);
+}
+
+static void ids_are_used_again_in_the_order_in_which_they_rested(void)
+{
+    start_with_all_open();
     end_take_flags(&end, 9, "R", 0);
     end_take_flags(&end, 3, "R", 0);
     end_take_flags(&end, 201, "R", 0);
@@ -226,9 +231,7 @@ static void ids_are_used_again_in_the_order_in_which_they_rested(void)
 /* They may have reset it, or given back credit, when they had not read of its end yet. */
 static void an_id_rests_after_its_end_until_they_answer_something_newer(void)
 {
-    end_start(&end, true);
-    for (unsigned id = 3; id < 256; id += 2)
-        CU_ASSERT_EQUAL(end_open_confirmed(&end), id);
+    start_with_all_open();
     finish(9);
     CU_ASSERT_STRING_EQUAL(end_says(&end), "p9");       /* they are asked, since none is clean */
     CU_ASSERT_EQUAL(webmux_open(&end.mux), 0);
@@ -245,9 +248,7 @@ static void an_id_rests_after_its_end_until_they_answer_something_newer(void)
 
 static void a_reset_after_their_end_makes_an_id_clean(void)
 {
-    end_start(&end, true);
-    for (unsigned id = 3; id < 256; id += 2)
-        CU_ASSERT_EQUAL(end_open_confirmed(&end), id);
+    start_with_all_open();
     finish(9);
     end_says(&end);
     end_take_flags(&end, 9, "R", 0);
@@ -258,9 +259,7 @@ static void a_reset_after_their_end_makes_an_id_clean(void)
 /* What they answer is to tell that they have read what was owed before. */
 static void an_opening_goes_after_all_that_is_owed_already(void)
 {
-    end_start(&end, true);
-    for (unsigned id = 3; id < 256; id += 2)
-        CU_ASSERT_EQUAL(end_open_confirmed(&end), id);
+    start_with_all_open();
     end_take_flags(&end, 3, "", WEBMUX_WINDOW / 4);
     webmux_took(&end.mux, 3, WEBMUX_WINDOW / 4, false);      /* owes credit: it is listed */
     end_take_flags(&end, 3, "R", 0);
@@ -272,9 +271,7 @@ static void an_opening_goes_after_all_that_is_owed_already(void)
 /* All ids but 5 and 7 are taken. */
 static void start_with_two_that_rest(void)
 {
-    end_start(&end, true);
-    for (unsigned id = 3; id < 256; id += 2)
-        CU_ASSERT_EQUAL_FATAL(end_open_confirmed(&end), id);
+    start_with_all_open();
     end_take_flags(&end, 5, "R", 0);
     end_take_flags(&end, 7, "R", 0);
 }
