@@ -135,21 +135,28 @@ static void append(struct console *console, const char *text)
                                               "%s%s", text, console->has_terminal ? "\r\n" : "\n");
 }
 
+/* Once half of the room is free, so that it is not told again for each line that is taken. */
+static void tell_left_out(struct console *console)
+{
+    char text[80];
+
+    if (!console->left_out || console->unsent_count > UNSENT_BYTES / 2 || !has_room(console, 1))
+        return;
+    snprintf(text, sizeof text, "(%lu lines were left out)", console->left_out);
+    console->left_out = 0;
+    append(console, text);
+}
+
 /* What a connection, or a terminal, that stands still does not take for long is left out, and
  * counted. */
 static void put(struct carrier *carrier, const char *text)
 {
     struct console *console = &carrier->console;
-    char left_out[80];
 
-    if (!has_room(console, 2)) {
+    tell_left_out(console);
+    if (console->left_out || !has_room(console, 1)) {
         console->left_out++;
         return;
-    }
-    if (console->left_out) {
-        snprintf(left_out, sizeof left_out, "(%lu lines were left out)", console->left_out);
-        console->left_out = 0;
-        append(console, left_out);
     }
     append(console, text);
     console_send(carrier);
@@ -221,6 +228,8 @@ int64_t console_look(struct carrier *carrier, int64_t now_ms)
         console->shown_ms = now_ms;
     announce(carrier);
     console_send(carrier);              /* what came while others wrote */
+    tell_left_out(console);
+    console_send(carrier);
     if (console->is_interrupted) {
         end(carrier, 0, now_ms);
         return console->leave_ms;

@@ -319,6 +319,8 @@ class SessionOnAFullLine(UplinkCase):
         through to it."""
         session = self.carry(self.serve(discard).port, self.serve(echo).port, arguments=("-T",),
                              stdin=subprocess.PIPE)
+        while "Clients connect there" not in session.line():
+            pass                        # who comes before is shown to nobody
         pushers = [self.connect(session.addresses[0]) for _ in range(self.UPLOADS + 1)]
         for _ in pushers:
             self.next_shown(session)
@@ -354,7 +356,7 @@ class SessionOnAFullLine(UplinkCase):
                 reset(self.connect(addresses[number % 2]))
 
         session = self.amid_a_full_line(come)
-        shown = 0
+        shown = 0                       # and nobody comes any more
         while "left out" not in (what := self.next_shown(session)):
             shown += 1
         self.assertGreater(shown, 100)
