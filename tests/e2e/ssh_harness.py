@@ -464,6 +464,14 @@ def discard(connection):
     connection.sendall(b"%d" % count)
 
 
+def greeting(handle):
+    """Says b"!" first: who hears that has a stream that is open all the way."""
+    def serve(connection):
+        connection.sendall(b"!")
+        handle(connection)
+    return serve
+
+
 def deaf(connection):
     """Takes nothing and says nothing, for long."""
     time.sleep(harness.TEST_LIMIT_S)
