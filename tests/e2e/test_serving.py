@@ -7,8 +7,8 @@ import time
 import xmlrpc.server
 
 import harness
-from harness import (Pattern, how_it_ended, in_thread, listen, receive_exactly, receive_until_reset, reset,
-                     wait_until)
+from harness import (Pattern, how_it_ended, in_thread, listen, receive_exactly, receive_until_reset,
+                     reset, visit_until_reset, wait_until)
 from serving_harness import SERVE, ServingCase, is_connecting_to
 
 class Serving(ServingCase):
@@ -79,8 +79,7 @@ class Serving(ServingCase):
         with listen() as listener:
             port = listener.getsockname()[1]
         _, server = self.start(1, port)
-        client = self.client(server)
-        self.assertEqual(how_it_ended(client), "reset")
+        self.assertEqual(visit_until_reset(server.address), b"")
         self.assertRegex(server.wait_for("refused"), r"client=1 .*: Connection refused")
         self.assertEqual(server.statistics()["refused"], 1)
 

@@ -7,8 +7,8 @@ import time
 
 import harness
 import ssh_harness
-from harness import (connect, how_it_ended, in_thread, receive_until_end, receive_until_reset,
-                     reset, send_until_error)
+from harness import (come_and_look, connect, how_it_ended, in_thread, receive_until_end,
+                     receive_until_reset, reset, send_until_error, visit_until_reset)
 from ssh_harness import Hostile, SshDaemonCase, ask, echo, needs_paramiko, source
 
 
@@ -167,8 +167,7 @@ class HostileChannels(HostileCase):
 
     def test_ends_and_closes_in_odd_orders(self):
         hostile = self.let_loose("odd_orders")
-        client = self.connect(self.port_of(hostile))
-        how_it_ended(client)
+        come_and_look(self.port_of(hostile), None)
         self.finish(hostile)
 
     def test_channels_that_are_none(self):
@@ -176,8 +175,7 @@ class HostileChannels(HostileCase):
 
     def test_a_close_without_an_end_never_looks_complete(self):
         hostile = self.let_loose("a_close_alone")
-        client = self.connect(self.port_of(hostile))
-        receive_until_reset(client)
+        visit_until_reset(self.port_of(hostile))
         self.finish(hostile)
 
     def test_an_end_and_a_close_at_once_are_an_end(self):
