@@ -6,11 +6,10 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
 import unittest
 
 import harness
-from expose_harness import ExposeCase, address_of_url, fetch
+from expose_harness import ExposeCase, address_of_url, children_of, fetch
 from harness import TUNNEL, connect, receive_exactly, run, visit_until_reset, wait_until
 from ssh_harness import SshDaemon
 
@@ -33,11 +32,20 @@ class ViewCase(ExposeCase):
         self.socket = os.path.join(self.temporary_folder(), "tmux")
         self.tmux("new-session", "-d", "-x", columns, "-y", rows, "env", "-u", "NO_COLOR", "LC_ALL=C.UTF-8",
                   "PS1=ready> ", "bash", "--norc")
-        self.addCleanup(subprocess.run, [TMUX, "-S", self.socket, "kill-server"], stdin=subprocess.DEVNULL,
-                        capture_output=True)
+        self.addCleanup(self.end, self.socket)
         self.wait_for("ready>")
         command = shlex.join([TUNNEL, "--proxy", self.daemon.url, "expose", *map(str, arguments)])
         self.type(f"clear; {before} {command}", "Enter")
+
+    @staticmethod
+    def end(server):
+        """With what still runs there. A hangup would wake it (SIGCONT) amid what the leak
+        checker does at its end, for which it must stand still."""
+        tmux = [TMUX, "-S", server]
+        shell = run([*tmux, "list-panes", "-F", "#{pane_pid}"]).stdout.strip()
+        for pid in children_of(shell):
+            os.kill(pid, signal.SIGKILL)
+        run([*tmux, "kill-server"])
 
     def type(self, *keys):
         self.tmux("send-keys", *keys)
@@ -183,6 +191,7 @@ class SmallScreens(ViewCase):
             self.terminal("--config", path, columns=columns, rows=rows)
             self.assertEqual(len(self.whole_addresses(" tristero-tunnel e", "service3")), 4, self.screen())
             self.type("q")
+            self.wait_for("ready>")
 
 
 if __name__ == "__main__":
