@@ -178,13 +178,17 @@ void tunnel_free(struct tunnel_start *start)
     unreserve(relay, &reservation);
 }
 
+/* Nobody is told an address that has closed: the table is left before. */
 static void *tunnel_thread(void *argument)
 {
     struct tunnel_start *start = argument;
+    struct tunnel *tunnel = &start->tunnel;
+    const char *why;
 
-    waker_own(&start->tunnel.waker);
-    tunnel_serve(&start->tunnel);
-    leave_table(start->relay, &start->tunnel);
+    waker_own(&tunnel->waker);
+    why = tunnel->backend->serve(tunnel);
+    leave_table(start->relay, tunnel);
+    tunnel_end(tunnel, why);
     end_thread(start->relay, start->stack);
     tunnel_free(start);
     return NULL;

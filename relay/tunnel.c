@@ -28,10 +28,8 @@ void tunnel_client_uri(const struct tunnel *tunnel, struct tunnel_uri *uri)
     fill_uri(uri, "tcp", tunnel->host, (uint16_t)(tunnel->pair.server_port + 1));
 }
 
-void tunnel_serve(struct tunnel *tunnel)
+void tunnel_end(struct tunnel *tunnel, const char *why)
 {
-    const char *why = tunnel->backend->serve(tunnel);
-
     tunnel_close_listener(&tunnel->pair.server_listener);
     tunnel_close_listener(&tunnel->pair.client_listener);
     if (tunnel->turned_away > 1)

@@ -43,9 +43,8 @@ struct tunnel {
 void tunnel_server_uri(const struct tunnel *tunnel, struct tunnel_uri *uri);
 void tunnel_client_uri(const struct tunnel *tunnel, struct tunnel_uri *uri);
 
-/* Serves the tunnel on the calling thread until it has ended; when it returns,
- * every socket of the tunnel is closed. */
-void tunnel_serve(struct tunnel *tunnel);
+/* Closes the ports of one that its backend has served, and logs why it ended. */
+void tunnel_end(struct tunnel *tunnel, const char *why);
 
 /* When its lifetime is over, by clock_ms; INT64_MAX: it has none. */
 int64_t tunnel_until_ms(const struct tunnel *tunnel);

@@ -34,7 +34,7 @@
  *   relay/reservation.c  shared_settings_new relay_change_settings count_opener
  *                        reserve unreserve
  *   relay/thread_stack.c thread_stack_new thread_stack_start thread_stack_free
- *   relay/tunnel.c       tunnel_serve tunnel_until_ms tunnel_accept
+ *   relay/tunnel.c       tunnel_end tunnel_until_ms tunnel_accept
  *                        tunnel_close_listener
  *   relay/backend_tcp.c  meeting_deadline party_accept party_attend meeting_wait
  *                        meeting_hold relay_bytes tcp_serve
@@ -836,9 +836,8 @@ inline duplex_run(tunnel)
 
 /* --- relay/tunnel.c */
 
-inline tunnel_serve(tunnel)
+inline tunnel_end(tunnel)
 {
-    tcp_serve(tunnel);
     atomic {
         tunnel_close_listener(tunnel, SERVER);
         tunnel_close_listener(tunnel, CLIENT);
@@ -1089,18 +1088,21 @@ proctype tunnel_thread(byte tunnel)
     byte before = NONE;
 
     waker_own(tunnel);
-    tunnel_serve(tunnel);
+    tcp_serve(tunnel);
 #ifdef FAULT_LEAVES_TABLE_AFTER_FREE
+    tunnel_end(tunnel);
     end_thread(tunnel);
     tunnel_free(tunnel);
     leave_table(tunnel);
 #elif defined(FAULT_ENDS_AFTER_COUNTING_DOWN)
     leave_table(tunnel);
+    tunnel_end(tunnel);
     tunnel_free(tunnel);
     end_thread(tunnel);
 #else
     leave_table(tunnel);
     touch(tunnel);
+    tunnel_end(tunnel);
     end_thread(tunnel);
     tunnel_free(tunnel);
 #endif
