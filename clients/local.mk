@@ -86,6 +86,7 @@ EXTRA_DIST += \
 	clients/python/tristero_tunnel/service.py \
 	clients/python/tristero_tunnel/sessions.py \
 	clients/python/tristero_tunnel/tunnel.py \
+	clients/python/tristero_tunnel/waiting.py \
 	clients/python/tristero_tunnel/webmux.py
 
 # Where each shell looks by itself.

@@ -133,6 +133,7 @@ python_tests = \
 	clients/python/tests/test_expose.py \
 	clients/python/tests/test_sessions.py \
 	clients/python/tests/test_tunnel.py \
+	clients/python/tests/test_waiting.py \
 	clients/python/tests/test_webmux.py
 TESTS += $(python_tests)
 EXTRA_DIST += $(python_tests) clients/python/tests/common.py clients/python/tests/fake_proxy.py

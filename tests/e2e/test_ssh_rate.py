@@ -123,8 +123,8 @@ class ClientsShareARate(SlowCase):
 class IdleAtARate(SlowCase):
     """Each client has its turn after far more than the idle time."""
 
-    COUNT, AMOUNT = 150, 100
-    options = ("--rate", "2000", "--idle-timeout", "1")
+    COUNT, AMOUNT = 250, 100
+    options = ("--rate", "2000", "--idle-timeout", "3")
 
     def test_a_client_whose_bytes_the_rate_holds_back_is_not_idle(self):
         address = self.carry(self.serve(source(1, self.AMOUNT)).port).address
@@ -148,7 +148,7 @@ class IdleAtARate(SlowCase):
         (client, server), (other, others_server) = (self.both(address, service) for _ in range(2))
         in_thread(ClientsShareARate.pour, server)
         in_thread(ClientsShareARate.pour, other)
-        silent.settimeout(5)
+        silent.settimeout(15)
         self.assertEqual(how_it_ended(silent), "reset")
         self.assertGreater(ClientsShareARate.count(client, time.monotonic() + 3), 0)
         self.assertGreater(ClientsShareARate.count(others_server, time.monotonic() + 3), 0)

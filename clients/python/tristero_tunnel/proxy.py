@@ -3,15 +3,15 @@ import asyncio
 import re
 import socket
 import ssl
-import threading
 import urllib.parse
 import xmlrpc.client
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any, Callable, Tuple, TypeVar, Union
+from typing import Any, Tuple, Union
 from xml.parsers.expat import ExpatError
 
 from . import detour
 from .errors import TunnelError, reason
+from .waiting import in_thread, within
 
 ANSWER_BYTES_MAX = 1 << 20
 UNKNOWN_TUNNEL = 2      # a fault's code, as in doc/protocol.md
@@ -19,37 +19,6 @@ UNKNOWN_TUNNEL = 2      # a fault's code, as in doc/protocol.md
 _LABEL = "[a-z0-9_][a-z0-9_-]{0,62}"
 _URI = re.compile(rf"[a-z][a-z0-9]*://({_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]{{2,45}}\])"
                   r":([1-9][0-9]{0,4})/?", re.IGNORECASE | re.ASCII)
-
-Result = TypeVar("Result")
-
-
-async def in_thread(function: Callable[[], Result]) -> Result:
-    """Runs what blocks beside the loop. Nobody waits for the thread at the end."""
-    loop = asyncio.get_running_loop()
-    future: "asyncio.Future[Result]" = loop.create_future()
-
-    def settle(result: Any, error: "BaseException | None") -> None:
-        if future.done():
-            if isinstance(result, socket.socket):
-                result.close()
-        elif error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = function()
-        except Exception as caught:     # handed on
-            error = caught
-        try:
-            loop.call_soon_threadsafe(settle, result, error)
-        except RuntimeError:            # the loop has ended meanwhile
-            pass
-
-    threading.Thread(target=run, daemon=True).start()
-    return await future
 
 
 class _Bounded(xmlrpc.client.Transport):
@@ -124,8 +93,8 @@ class Proxy:
 
     async def _call(self, method: str, argument: str) -> str:
         try:
-            answer = await asyncio.wait_for(
-                in_thread(lambda: self._call_and_wait(method, argument)), self._timeout_s + 3)
+            answer = await within(
+                self._timeout_s + 3, in_thread(lambda: self._call_and_wait(method, argument)))
         except asyncio.TimeoutError:            # it does, a byte now and then
             raise TunnelError(f"{self._shown} did not answer in time") from None
         if not isinstance(answer, str):

@@ -6,7 +6,7 @@ import ssl
 import struct
 from typing import Optional, Tuple
 
-from .proxy import in_thread
+from .waiting import in_thread, within
 
 CONNECT_TIMEOUT_S = 10.0
 PROBE_TIMEOUT_S = 2.0
@@ -45,7 +45,7 @@ class Service:
         connection = socket.socket(socket.AF_UNIX)
         connection.setblocking(False)
         try:
-            await asyncio.wait_for(_connect_locally(connection, self._path), CONNECT_TIMEOUT_S)
+            await within(CONNECT_TIMEOUT_S, _connect_locally(connection, self._path))
         except asyncio.TimeoutError:
             connection.close()
             raise TimeoutError("its queue is full") from None
@@ -71,7 +71,7 @@ class Service:
         except OSError:
             return None
         try:
-            return await asyncio.wait_for(_first_bytes(connection, tls), PROBE_TIMEOUT_S)
+            return await within(PROBE_TIMEOUT_S, _first_bytes(connection, tls))
         except (OSError, asyncio.TimeoutError):
             return None
 

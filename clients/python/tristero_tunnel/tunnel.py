@@ -10,8 +10,9 @@ from typing import AsyncIterator, Callable, List, Optional, Type
 from . import detour
 from .carrier import Carrier, Stream
 from .errors import TunnelError, reason
-from .proxy import UNKNOWN_TUNNEL, Proxy, host_and_port, in_thread
+from .proxy import UNKNOWN_TUNNEL, Proxy, host_and_port
 from .sessions import Budget
+from .waiting import in_thread, within
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_LAST_S = 30.0
@@ -105,7 +106,7 @@ class Tunnel:
         host, port = host_and_port(self._server_uri)
         dialled = in_thread(lambda: detour.connect("webmux", host, port, self._timeout_s))
         try:
-            connection = await asyncio.wait_for(dialled, self._timeout_s + 3)
+            connection = await within(self._timeout_s + 3, dialled)
         except asyncio.TimeoutError:            # a name that is looked up without end
             raise socket.timeout from None
         connection.setblocking(False)
