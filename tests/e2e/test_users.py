@@ -55,7 +55,8 @@ class UsersCase(Case):
         return self.start_daemon("--drain", "1", "--users", self.users_file(*lines), *options,
                                  user=JO)
 
-    def answer(self, daemon, credentials=None, source=None, authorization=None):
+    def answer(self, daemon, credentials=None, source=None, authorization=None,
+               timeout_s=harness.WAIT_S):
         """The HTTP answer to a call: status, fields, body."""
         fields = {"Content-Type": "text/xml"}
         if credentials is not None:
@@ -63,7 +64,7 @@ class UsersCase(Case):
         if authorization is not None:
             fields["Authorization"] = authorization
         connection = http.client.HTTPConnection(
-            "127.0.0.1", daemon.port, timeout=harness.WAIT_S,
+            "127.0.0.1", daemon.port, timeout=timeout_s,
             source_address=(source, 0) if source else None)
         try:
             connection.request("POST", "/RPC2", CALL, fields)
@@ -322,8 +323,8 @@ class Guessing(UsersCase):
         daemon = self.start_costly()
 
         def guess(first):
-            return [self.status(daemon, f"jo:{n}", source=f"127.{first + 1}.{n % 250}.2")
-                    for n in range(4)]
+            return [self.status(daemon, f"jo:{n}", source=f"127.{first + 1}.{n % 250}.2",
+                                timeout_s=harness.TEST_LIMIT_S) for n in range(4)]
 
         guessing = [in_thread(guess, first) for first in range(40)]
         took = []
