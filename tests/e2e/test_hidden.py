@@ -129,7 +129,8 @@ class Calls(HiddenCase):
         port = self.tunnel.server_address[1]
         for uri in (server_uri, client_uri):
             yield from ((uri,), (uri + "/",), (uri.upper(),), (uri + "/x",), (uri + "?x",),
-                        (uri + "#x",), (" " + uri,), (uri + "\n",), (uri[:-1],), (uri + "0",),
+                        (uri + "#x",), (" " + uri,), (uri + "\n",), (uri[:-1],),
+                        (re.sub(r":(\d+)$", r":0\1", uri),),      # a digit at the end might spell one
                         (uri, uri), (uri, 1), (uri.encode(),), ([uri],), ({"uri": uri},))
         for host in ("localhost", "127.0.0.2", "127.1", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]",
                      "x@127.0.0.1", "*", "", "%s%n", "a" * 300):
