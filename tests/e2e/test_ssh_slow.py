@@ -129,10 +129,11 @@ class SlowClients(SlowCase):
 
 @needs_ssh
 class TooMuchForAll(SlowCase):
-    """Each of them has a megabyte waiting and more, so that all have more than the 64 MiB that
-    a carrier may."""
+    """libssh opens a channel's window anew when half of its 1,280,000 bytes is used, so that each
+    of them has half of that waiting at least, and all have more than the 64 MiB that a carrier
+    may."""
 
-    CLIENTS = 80
+    CLIENTS = 120
     AMOUNT = 40 << 20
 
     def slow_clients(self):
