@@ -190,7 +190,8 @@ class Telling(ExposeCase):
         self.addCleanup(silent.close)
         program = self.start_program([TUNNEL, "--proxy", f"http://127.0.0.1:{silent.getsockname()[1]}/RPC2",
                                       "expose", str(self.web()), "--backend", "ssh"])
-        silent.accept()[0].settimeout(1)
+        connection, _ = silent.accept()
+        self.addCleanup(connection.close)
         program.signal(signal.SIGTERM)
         self.assertEqual(program.wait(10), 0, program.errors())
 
