@@ -76,8 +76,7 @@ class Serving(ServingCase):
         self.assertRegex(server.wait_for("left"), r"client=1 from=1 to=1: reset")
 
     def test_a_service_that_is_down_refuses(self):
-        with listen() as listener:
-            port = listener.getsockname()[1]
+        port = self.closed_port()
         _, server = self.start(1, port)
         self.assertEqual(visit_until_reset(server.address), b"")
         self.assertRegex(server.wait_for("refused"), r"client=1 .*: Connection refused")
@@ -148,8 +147,7 @@ class Serving(ServingCase):
             self.assertRegex(result.stdout, "^error 1: .*1 to 16 connections\n$")
 
     def test_a_proxy_that_is_not_there_is_told_at_once(self):
-        with listen() as listener:
-            port = listener.getsockname()[1]
+        port = self.closed_port()
         began = time.monotonic()
         result = harness.run([SERVE, f"http://127.0.0.1:{port}/RPC2", "1", "echo"])
         self.assertLess(time.monotonic() - began, 5)

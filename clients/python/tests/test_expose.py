@@ -410,7 +410,7 @@ class CommandLine(Case):
                 self.assertEqual(self.status_of(*words)[0], 2)
 
     def test_a_proxy_that_is_not_there_is_status_1_and_no_password_is_told(self):
-        port = listen().getsockname()[1]
+        port = self.closed_port()
         status, errors = self.status_of(
             "8080", TRISTERO_PROXY=f"http://alice:secret@127.0.0.1:{port}/RPC2")
         self.assertEqual(status, 1)
