@@ -227,7 +227,6 @@ int64_t console_look(struct carrier *carrier, int64_t now_ms)
     if (!console->shown_ms)
         console->shown_ms = now_ms;
     announce(carrier);
-    console_send(carrier);              /* what came while others wrote */
     tell_left_out(console);
     console_send(carrier);
     if (console->is_interrupted) {

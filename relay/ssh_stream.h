@@ -47,8 +47,8 @@ struct stream {
 
     uint64_t bytes_from_server, bytes_from_client;
     uint64_t sent_at_end;               /* over the connection, when the client had ended */
-    uint64_t taken;                     /* of the former, by the client, at the last look at whom */
-    int64_t taken_ms;                   /* waits too much; and since when it is so. 0: there was none */
+    uint64_t taken;                     /* of the former: what its system had at the last look, */
+    int64_t taken_ms;                   /* and since when; 0: nobody has looked */
     int64_t moved_ms;                   /* when something last passed */
     int64_t lingers_since_ms;           /* the same, or since when its silence is measured anew */
     bool found_no_silence;              /* the look that did so; bytes may have passed until the next */

@@ -9,6 +9,7 @@ TEST_EXTENSIONS = .py
 PY_LOG_COMPILER = $(PYTHON3)
 unit_tests = \
 	tests/unit/test_address_table \
+	tests/unit/test_attach \
 	tests/unit/test_backoff \
 	tests/unit/test_byte_queue \
 	tests/unit/test_client \
@@ -39,8 +40,9 @@ unit_tests += tests/unit/test_ssh_authorized tests/unit/test_ssh_host_key
 endif
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-noinst_HEADERS = tests/unit/files.h tests/unit/one_relay.h tests/unit/reading.h tests/unit/relaying.h tests/unit/sockets.h \
+noinst_HEADERS = tests/unit/fake_proxy.h tests/unit/files.h tests/unit/one_relay.h tests/unit/reading.h tests/unit/relaying.h tests/unit/sockets.h \
 	tests/unit/ssh_test_keys.h tests/unit/unit.h tests/unit/webmux_ends.h
+fake_proxy = tests/unit/fake_proxy.c $(sockets)
 files = tests/unit/files.c
 reading = tests/unit/reading.c $(files)
 one_relay = tests/unit/one_relay.c $(sockets)
@@ -53,12 +55,15 @@ unit_libs = relay/librelay.la $(CUNIT_LIBS) $(PTHREAD_LIBS)
 
 tests_unit_test_address_table_CFLAGS = $(unit_cflags)
 tests_unit_test_address_table_LDADD = $(unit_libs)
+tests_unit_test_attach_SOURCES = tests/unit/test_attach.c $(fake_proxy)
+tests_unit_test_attach_CFLAGS = $(unit_cflags)
+tests_unit_test_attach_LDADD = clients/libtristero-tunnel.la $(unit_libs)
 tests_unit_test_backoff_SOURCES = tests/unit/test_backoff.c clients/backoff.c
 tests_unit_test_backoff_CFLAGS = $(unit_cflags)
 tests_unit_test_backoff_LDADD = $(unit_libs)
 tests_unit_test_byte_queue_CFLAGS = $(unit_cflags)
 tests_unit_test_byte_queue_LDADD = $(unit_libs)
-tests_unit_test_client_SOURCES = tests/unit/test_client.c $(sockets)
+tests_unit_test_client_SOURCES = tests/unit/test_client.c $(fake_proxy)
 tests_unit_test_client_CFLAGS = $(unit_cflags)
 tests_unit_test_client_LDADD = clients/libtristero-tunnel.la $(unit_libs)
 tests_unit_test_config_SOURCES = tests/unit/test_config.c $(reading)

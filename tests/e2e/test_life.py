@@ -193,30 +193,15 @@ class IdleTime(DaemonCase):
             self.assertEqual(receive_exactly(pair[1 - number % 2], 1), b".")
 
 
-def is_unknown(daemon, uri):
-    try:
-        daemon.rpc().Tunnel.getTunnelAddress(uri)
-    except xmlrpc.client.Fault:
-        return True
-    return False
-
-
 class Ports(Case):
-    def end(self, tunnel, daemon):
-        tunnel.end()
-        port = tunnel.server_address[1]
-        wait_until(lambda: not {port, port + 1} & set(daemon.ports.listening()),
-                   "the pair is back")
-        # back in the queue once the tunnel's thread is gone
-        wait_until(lambda: is_unknown(daemon, tunnel.server_uri), "the tunnel is unknown")
-
     def test_the_pair_that_rested_longest_is_handed_out_first(self):
         daemon = self.start_daemon(pairs=5)
         first = [self.open_tunnel(daemon) for _ in range(3)]
         for number in (2, 0, 1):
             before = daemon.counts()["threads"]
-            self.end(first[number], daemon)
-            wait_until(lambda: daemon.counts()["threads"] < before, "the tunnel's thread ended")
+            first[number].end()
+            wait_until(lambda: daemon.counts()["threads"] < before,
+                       "the tunnel's thread, which gives the pair back, has ended")
         later = [self.open_tunnel(daemon) for _ in range(5)]
         used = {tunnel.server_uri for tunnel in first}
         self.assertFalse(used & {tunnel.server_uri for tunnel in later[:2]})

@@ -206,7 +206,7 @@ class Idlers(SshCase):
     def test_those_who_came_first_make_room_for_newcomers(self):
         daemon = self.daemon_with("--ssh-handshakes", "4", "--ssh-handshakes-per-address", "100",
                                   "--attach-timeout", "30")
-        daemon.known_hosts
+        daemon.known_hosts              # which is a newcomer, too: not later, amid the others
         first = self.carry(self.serve(echo).port)
         for _ in range(6):
             self.begin(Ssh).authenticated()

@@ -1,17 +1,13 @@
-/* The client library against proxies that do well, badly, and nothing. */
-#include "clients/tristero_tunnel.h"
-
+/* The client library's calls, to proxies that do well, badly, and nothing. */
+#include "tests/unit/fake_proxy.h"
 #include "tests/unit/sockets.h"
 #include "tests/unit/unit.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #define SERVER_URI "tcp://127.0.0.1:8010"
 #define CLIENT_URI "tcp://127.0.0.1:8011"
@@ -19,80 +15,7 @@
                       "</value></param></params></methodResponse>"
 #define STRING(text) RESULT("<string>" text "</string>")
 
-enum { CALL_TIMEOUT_MS = 5000, ATTACH_TIMEOUT_MS = 5000, THREADS = 8, CALLS_A_THREAD = 10 };
-
-/* A proxy that has one answer to everything; none at all if body is NULL. */
-struct fake {
-    int listener;
-    uint16_t port;
-    char url[64];
-    const char *status;
-    const char *body;
-    char request[4096];                 /* the last one; to be read once stopped */
-    pthread_t thread;
-};
-
-static void fake_answer(struct fake *fake, int connection)
-{
-    char answer[2048];
-    size_t used = 0;
-    ssize_t got;
-
-    while (used < sizeof fake->request - 1) {
-        got = recv(connection, fake->request + used, sizeof fake->request - 1 - used, 0);
-        if (got <= 0)
-            break;
-        used += (size_t)got;
-        fake->request[used] = '\0';
-        if (fake->body && strstr(fake->request, "</methodCall>")) {
-            int length = snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Type: text/xml\r\n"
-                                  "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
-                                  fake->status, strlen(fake->body), fake->body);
-            send(connection, answer, (size_t)length, MSG_NOSIGNAL);
-            break;
-        }
-    }
-}
-
-static void *fake_thread(void *argument)
-{
-    struct fake *fake = argument;
-    int connection;
-
-    while ((connection = accept4(fake->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-        set_timeouts(connection);
-        fake_answer(fake, connection);
-        close(connection);
-    }
-    return NULL;
-}
-
-static void fake_start(struct fake *fake, const char *status, const char *body)
-{
-    *fake = (struct fake){ .status = status, .body = body };
-    fake->listener = listen_on_loopback(&fake->port);
-    snprintf(fake->url, sizeof fake->url, "http://127.0.0.1:%u/RPC2", fake->port);
-    if (fake->listener < 0 || pthread_create(&fake->thread, NULL, fake_thread, fake))
-        abort();
-}
-
-static void fake_stop(struct fake *fake)
-{
-    shutdown(fake->listener, SHUT_RDWR);
-    pthread_join(fake->thread, NULL);
-    close(fake->listener);
-}
-
-static struct tristero_proxy *proxy_at(const char *url, int call_timeout_ms)
-{
-    struct tristero_options options = { .call_timeout_ms = call_timeout_ms,
-                                        .attach_timeout_ms = ATTACH_TIMEOUT_MS };
-    struct tristero_proxy *proxy;
-
-    if (tristero_proxy_new(url, &options, &proxy, NULL))
-        abort();
-    return proxy;
-}
+enum { THREADS = 8, CALLS_A_THREAD = 10 };
 
 /* Opens a tunnel at a proxy that answers so. *uri is the caller's if it is TRISTERO_OK. */
 static enum tristero_status open_at_fake(const char *status, const char *body, char **uri,
@@ -234,24 +157,6 @@ static void a_proxy_that_is_not_there_is_unreachable(void)
     CU_ASSERT_EQUAL(tristero_open(proxy, NULL, &uri, &error), TRISTERO_UNREACHABLE);
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, url));
     CU_ASSERT_EQUAL(tristero_open(proxy, NULL, &uri, NULL), TRISTERO_UNREACHABLE);
-    tristero_proxy_free(proxy);
-}
-
-static void an_error_has_what_the_system_said_of_a_connection(void)
-{
-    struct tristero_proxy *proxy = proxy_at("http://127.0.0.1:8000/RPC2", CALL_TIMEOUT_MS);
-    struct tristero_error error;
-    int connection = -1;
-    char uri[64];
-
-    snprintf(uri, sizeof uri, "tcp://127.0.0.1:%u", free_ports(1));
-    CU_ASSERT_EQUAL(tristero_attach(proxy, uri, &connection, &error),
-                    TRISTERO_UNREACHABLE);
-    CU_ASSERT_EQUAL(error.os_error, ECONNREFUSED);
-    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, ": Connection refused"));
-    CU_ASSERT_EQUAL(tristero_attach(proxy, "webmux://127.0.0.1:8010", &connection, &error),
-                    TRISTERO_INVALID);
-    CU_ASSERT_EQUAL(error.os_error, 0);
     tristero_proxy_free(proxy);
 }
 
@@ -446,59 +351,6 @@ static void threads_share_one_proxy_and_leave_nothing(void)
     CU_ASSERT_EQUAL(count_descriptors(), descriptors);
 }
 
-static void attach_gives_an_ordinary_blocking_socket(void)
-{
-    struct tristero_proxy *proxy = proxy_at("http://127.0.0.1:1/", CALL_TIMEOUT_MS);
-    int connection = -1, listener, accepted;
-    char uri[64], bytes[8];
-    uint16_t port;
-
-    listener = listen_on_loopback(&port);
-    snprintf(uri, sizeof uri, "tcp://127.0.0.1:%u", port);
-    CU_ASSERT_EQUAL_FATAL(tristero_attach(proxy, uri, &connection, NULL), TRISTERO_OK);
-    CU_ASSERT_EQUAL(fcntl(connection, F_GETFL) & O_NONBLOCK, 0);
-    CU_ASSERT_EQUAL(fcntl(connection, F_GETFD), FD_CLOEXEC);
-    accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    set_timeouts(accepted);
-    CU_ASSERT_EQUAL(send(connection, "bye", 3, MSG_NOSIGNAL), 3);
-    close(connection);                  /* an end, no reset */
-    CU_ASSERT_EQUAL(read_all(accepted, bytes, sizeof bytes), 3);
-    close(accepted);
-    close(listener);
-    tristero_proxy_free(proxy);
-}
-
-static void attach_says_where_it_could_not_connect(void)
-{
-    struct tristero_proxy *proxy = proxy_at("http://127.0.0.1:1/", CALL_TIMEOUT_MS);
-    struct tristero_error error;
-    int connection = -1;
-    char uri[64];
-
-    snprintf(uri, sizeof uri, "tcp://127.0.0.1:%u", free_ports(1));
-    CU_ASSERT_EQUAL(tristero_attach(proxy, uri, &connection, &error), TRISTERO_UNREACHABLE);
-    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, uri));
-    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, strerror(ECONNREFUSED)));
-    CU_ASSERT_EQUAL(connection, -1);
-    tristero_proxy_free(proxy);
-}
-
-static void attach_takes_uris_of_bare_connections_only(void)
-{
-    static const char *const uris[] = { "", "nonsense", "tcp://127.0.0.1", "webmux://127.0.0.1:22" };
-    struct tristero_proxy *proxy = proxy_at("http://127.0.0.1:1/", CALL_TIMEOUT_MS);
-
-    for (size_t i = 0; i < sizeof uris / sizeof uris[0]; i++) {
-        struct tristero_error error;
-        int connection = -1;
-
-        CU_ASSERT_EQUAL(tristero_attach(proxy, uris[i], &connection, &error), TRISTERO_INVALID);
-        CU_ASSERT_PTR_NOT_NULL(strstr(error.text, uris[i]));
-        CU_ASSERT_EQUAL(connection, -1);
-    }
-    tristero_proxy_free(proxy);
-}
-
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -510,7 +362,6 @@ int main(void)
         TEST(the_calls_are_those_of_the_interface),
         TEST(a_backend_that_is_no_text_is_invalid),
         TEST(a_proxy_that_is_not_there_is_unreachable),
-        TEST(an_error_has_what_the_system_said_of_a_connection),
         TEST(what_is_cancelled_fails_soon_and_for_good),
         TEST(a_silent_proxy_is_a_timeout),
         TEST(a_fault_keeps_its_code_and_its_text),
@@ -522,9 +373,6 @@ int main(void)
         TEST(a_password_in_a_broken_url_is_never_told),
         TEST(a_password_is_sent_but_never_told),
         TEST(threads_share_one_proxy_and_leave_nothing),
-        TEST(attach_gives_an_ordinary_blocking_socket),
-        TEST(attach_says_where_it_could_not_connect),
-        TEST(attach_takes_uris_of_bare_connections_only),
         CU_TEST_INFO_NULL,
     };
 
