@@ -41,9 +41,8 @@ class Wrong(WebmuxCase):
         client = self.tunnel.connect()
         raw.hear(Data(3, SYN))
         raw.say(Data(3, SYN))
-        raw.say(*frames)
+        raw.say_until_end(*frames)
         receive_until_reset(client)
-        raw.wait_for_end()
         raw.close()
         client.close()
         wait_until(lambda: self.daemon.errors().count(reason) > before, reason)
@@ -80,13 +79,15 @@ class Wrong(WebmuxCase):
         self.assert_ends_the_carrier("opened a session that is open", Data(3, SYN))
 
     def test_late_data_beyond_the_credit(self):
+        reason = "sent more than its credit"
+        before = self.daemon.errors().count(reason)
         raw = self.tunnel.raw()
         client = self.tunnel.both(raw)
         reset(client)
         raw.hear_of(3, RST)
-        raw.say(*[Data(3, payload=bytes(262000))] * 5)
-        raw.wait_for_end()
+        raw.say_until_end(*[Data(3, payload=bytes(262000))] * 5)
         raw.close()
+        wait_until(lambda: self.daemon.errors().count(reason) > before, reason)
 
 
 class Hostile(WebmuxCase):

@@ -210,6 +210,14 @@ class Raw:
         self.connection.sendall(b"".join(frame if isinstance(frame, bytes) else encode(frame)
                                          for frame in frames))
 
+    def say_until_end(self, *frames):
+        """As many of them as the other side takes before it ends the connection."""
+        try:
+            self.say(*frames)
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        self.wait_for_end()
+
     def frame(self, timeout_s=WAIT_S):
         """The next one; None: the connection has ended."""
         while (frame := self._decoder.next()) is None:
