@@ -4,13 +4,14 @@
 import http.client
 import os
 import signal
+import statistics
 import threading
 import time
 import xmlrpc.client
 
 import harness
-from harness import (Case, address_of, connect, fault_of, receive_exactly, receive_until_reset,
-                     wait_until)
+from harness import (Case, address_of, connect, fault_of, nine_of_ten, receive_exactly,
+                     receive_until_reset, wait_until)
 from test_users import JO, UsersCase, hash_line
 
 CALL = xmlrpc.client.dumps((), "system.listMethods").encode()
@@ -162,7 +163,7 @@ class Users(UsersCase, LimitsCase):
 class Connections(LimitsCase):
     def test_a_thousand_slow_callers_from_one_address_delay_nobody_from_another(self):
         daemon = self.start_daemon()
-        slow = []
+        slow, took = [], []
         try:
             for number in range(1000):
                 connection = connect(("127.0.0.1", daemon.port), source="127.0.0.2")
@@ -172,11 +173,12 @@ class Connections(LimitsCase):
                                         b"Content-Length: 60000\r\n\r\n<")[number % 4])
                 except ConnectionError:
                     pass                # it has been turned away
-                if number % 100 == 99:
-                    self.assertLess(self.seconds_of_a_call(daemon, "127.0.0.3"), 1)
+                if number % 50 == 49:
+                    took.append(self.seconds_of_a_call(daemon, "127.0.0.3"))
         finally:
             for connection in slow:
                 connection.close()
+        self.assertLess(nine_of_ten(took), 1)
         daemon.stop()
         self.assert_logged(daemon, "connections-per-address", "8[0-9][0-9]")
 
@@ -231,7 +233,7 @@ class Connections(LimitsCase):
             stop.set()
         for sender in senders:
             sender.result()
-        self.assertLess(sorted(took)[10], 1, took)
+        self.assertLess(statistics.median(took), 1, took)
         daemon.stop()
 
     def test_sigterm_ends_the_service_while_calls_keep_coming(self):
@@ -259,7 +261,7 @@ class Connections(LimitsCase):
     def test_where_all_are_taken_the_longest_waiting_makes_room(self):
         daemon = self.start_daemon("--connections", "8", "--connections-per-address", "0")
         held = [connect(("127.0.0.1", daemon.port)) for _ in range(20)]
-        self.assertLess(self.seconds_of_a_call(daemon, None), 1)
+        self.assertLess(nine_of_ten(self.seconds_of_a_call(daemon, None) for _ in range(10)), 1)
         for connection in held:
             connection.close()
         daemon.stop()

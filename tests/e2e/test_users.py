@@ -6,12 +6,14 @@ import http.client
 import os
 import re
 import shutil
+import statistics
 import sys
 import time
 import xmlrpc.client
 
 import harness
-from harness import TUNNEL, TUNNELD, Case, address_of, connect, in_thread, receive_until_end, run
+from harness import (TUNNEL, TUNNELD, Case, address_of, connect, in_thread, nine_of_ten,
+                     receive_until_end, run)
 
 JO = "jo:word"
 # A caller who does not stop: each time it is cut off, it begins again.
@@ -75,6 +77,15 @@ class UsersCase(Case):
 
     def status(self, *arguments, **how):
         return self.answer(*arguments, **how)[0]
+
+    def usual_seconds(self, daemon, credentials, times, source=None):
+        """How long nine calls of ten take, of one who was verified lately."""
+        return nine_of_ten(self.seconds_of_an_answer(daemon, credentials, source) for _ in range(times))
+
+    def seconds_of_an_answer(self, daemon, credentials, source):
+        began = time.monotonic()
+        self.assertEqual(self.status(daemon, credentials, source), 200)
+        return time.monotonic() - began
 
 
 class Start(UsersCase):
@@ -235,10 +246,7 @@ class Refusals(UsersCase):
                                            request.decode()]) for _ in range(6)]
             for sender in senders:
                 sender.line()
-            for _ in range(20):
-                began = time.monotonic()
-                self.assertEqual(self.status(daemon, JO), 200)
-                self.assertLess(time.monotonic() - began, 2)
+            self.assertLess(self.usual_seconds(daemon, JO, 20), 2)
             for sender in senders:
                 sender.clean_up()
         daemon.stop()
@@ -299,24 +307,29 @@ class Guessing(UsersCase):
 
     def test_a_thousand_wrong_passwords_leave_others_answered_within_a_second(self):
         daemon = self.start_costly()
-        began = time.monotonic()
-        self.assertEqual(self.status(daemon, "al:word", source="127.0.0.3"), 200)
-        cost_s = time.monotonic() - began   # of a password, which varies with the machine's load
-        guessing = [in_thread(lambda: [self.status(daemon, f"jo:{n}", source="127.0.0.2")
-                                       for n in range(50)]) for _ in range(20)]
+        wrong_at = []       # when a guess had been verified
+
+        def guess():
+            statuses = []
+            for number in range(50):
+                statuses.append(self.status(daemon, f"jo:{number}", source="127.0.0.2"))
+                if statuses[-1] == 401:
+                    wrong_at.append(time.monotonic())
+            return statuses
+
+        guessing = [in_thread(guess) for _ in range(20)]
         time.sleep(0.1)
-        took = []
-        for user in ("bo:word", "cy:word", JO, JO, "bo:word", "al:word"):
+        for user in ("bo:word", "cy:word", JO):
             began = time.monotonic()
             self.assertEqual(self.status(daemon, user, source="127.0.0.3"), 200)
-            took.append(time.monotonic() - began)
+            # those who are new wait for the guesses that are allowed, and for their own: not for
+            # all that are waiting
+            self.assertLess(sum(at > began for at in wrong_at), 10, user)
+        self.assertLess(self.usual_seconds(daemon, JO, 20, "127.0.0.3"), 1)
         statuses = [status for guesses in guessing for status in guesses.result()]
         self.assertEqual(len(statuses), 1000)
         self.assertTrue(set(statuses) <= {401, 429, 503}, set(statuses))
         self.assertLess(statuses.count(401), 20)
-        # those who are new wait for two others at most, and for their own
-        self.assertLess(max(took), 1 + 4 * cost_s, took)
-        self.assertLess(max(took[3:]), 1, took)
         daemon.stop()
 
     def test_guessing_from_many_addresses_leaves_the_verified_answered_within_a_second(self):
@@ -329,23 +342,19 @@ class Guessing(UsersCase):
         guessing = [in_thread(guess, first) for first in range(40)]
         took = []
         while any(thread.is_alive() for thread in guessing):
-            began = time.monotonic()
-            self.assertEqual(self.status(daemon, JO, source="127.0.0.3"), 200)
-            took.append(time.monotonic() - began)
+            took.append(self.seconds_of_an_answer(daemon, JO, "127.0.0.3"))
         for thread in guessing:
             self.assertTrue(set(thread.result()) <= {401, 429, 503})
-        self.assertGreater(len(took), 3)
-        self.assertLess(max(took), 1, took)
+        self.assertGreater(len(took), 10)
+        self.assertLess(nine_of_ten(took), 1)
         daemon.stop()
 
     def test_many_at_once_with_one_right_password_all_get_in(self):
         daemon = self.start_costly()
         calls = [in_thread(self.status, daemon, "al:word", "127.0.0.2") for _ in range(100)]
         self.assertEqual({call.result() for call in calls}, {200})
-        began = time.monotonic()
-        for _ in range(50):
-            self.assertEqual(self.status(daemon, "al:word"), 200)
-        self.assertLess(time.monotonic() - began, 2)    # and not 50 times 60 ms and more
+        took = [self.seconds_of_an_answer(daemon, "al:word", None) for _ in range(50)]
+        self.assertLess(statistics.median(took), 0.04)      # and not 60 ms and more
         daemon.stop()
 
     def test_right_passwords_of_many_users_behind_one_address_are_no_guesses(self):
