@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum {
-    PROBE_MS = 1000,
+    PROBE_MS = 3000,                    /* also what compiles its first page */
     TLS_ALERT = 0x15                    /* the first byte of one */
 };
 

@@ -6,6 +6,7 @@ import socket
 import socketserver
 import ssl
 import subprocess
+import time
 import urllib.request
 
 import harness
@@ -80,6 +81,16 @@ class Https(ExposeCase):
                 request.recv(65536)
                 request.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
         web = self.run_server(Picky(("127.0.0.1", 0), None, b""))
+        self.assertEqual(address_of_url(self.url(web.server_address[1]))[0], "http")
+
+
+    def test_who_takes_its_time_for_the_first_answer_speaks_http_too(self):
+        class Slow(Web):
+            def finish_request(self, request, _):
+                request.recv(65536)
+                time.sleep(1.5)
+                request.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        web = self.run_server(Slow(("127.0.0.1", 0), None, b""))
         self.assertEqual(address_of_url(self.url(web.server_address[1]))[0], "http")
 
 

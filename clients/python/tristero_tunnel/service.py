@@ -9,7 +9,7 @@ from typing import Optional, Tuple
 from .waiting import in_thread, within
 
 CONNECT_TIMEOUT_S = 10.0
-PROBE_TIMEOUT_S = 2.0
+PROBE_TIMEOUT_S = 3.0
 AGAIN_S = 0.02                  # after which a full queue is tried again
 QUESTION = b"HEAD / HTTP/1.0\r\n\r\n"
 ANSWER_BYTES = len(b"HTTP/1.1 400")
