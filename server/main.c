@@ -234,16 +234,13 @@ static void drain(const struct service *service, int64_t drain_ms, const sigset_
                   hurried ? "a second signal came" : "the time to finish is over");
 }
 
-/* Makes the new configuration hold, none of which can fail. Who may do what is
- * taken over. */
+/* Makes the new configuration hold, none of which can fail, and says so once it does. Who
+ * may do what is taken over. */
 static void change(struct service *service, const struct config *config, struct users *users,
                    struct authorized_keys *keys)
 {
     log_set_level(config->log_level);
     log_set_addresses(config->log_addresses);
-    log_write(LOG_INFO, "the configuration was read again");
-    log_limits(config);
-    log_who_may_call(config, users);
     if (service->ssh)
         ssh_service_change(service->ssh, &config->ssh, keys);
     else
@@ -251,6 +248,9 @@ static void change(struct service *service, const struct config *config, struct 
     rpc_server_change_users(service->server, users);
     rpc_server_change_limits(service->server, &config->rpc);
     service->config = *config;
+    log_write(LOG_INFO, "the configuration was read again");
+    log_limits(config);
+    log_who_may_call(config, users);
 }
 
 /* Reads the configuration and the files of users again. Either all of it holds
