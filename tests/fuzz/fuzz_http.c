@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { ANSWER_BYTES = 1024 * 1024, EMPTY_WITHIN_MS = 5000 };
+enum { ANSWER_BYTES = 1024 * 1024, EMPTY_WITHIN_MS = 60000 };
 
 static struct relay *relay;
 static struct rpc_server *server;

@@ -17,33 +17,70 @@ static struct sockaddr_in loopback(const char *host, uint16_t port)
     return address;
 }
 
-static bool is_free(uint16_t port)
+/* Below the ranges of the end-to-end tests, which begin at 12032. */
+enum { FIRST_PORT = 10048, PLACE_PORTS = 64, PLACES = (12032 - FIRST_PORT) / PLACE_PORTS };
+
+/* A listener there, or -1. */
+static int listen_at(uint16_t port, int reuses)
 {
     struct sockaddr_in address = loopback("127.0.0.1", port);
-    int socket_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int on = 1;
-    bool is_free;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    setsockopt(socket_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    is_free = bind(socket_fd, (struct sockaddr *)&address, sizeof address) == 0 &&
-              listen(socket_fd, 1) == 0;
-    close(socket_fd);
-    return is_free;
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &reuses, sizeof reuses);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) == 0 &&
+        listen(listener, 1) == 0)
+        return listener;
+    close(listener);
+    return -1;
 }
 
-/* Below the ports that the kernel gives to outgoing connections. */
+static bool is_free(uint16_t port)
+{
+    int listener = listen_at(port, 1);
+
+    if (listener >= 0)
+        close(listener);
+    return listener >= 0;
+}
+
+/* Whoever listens on the first port of a place owns it: this program does until its end. */
+static bool owns(unsigned place)
+{
+    static int guards[PLACES];          /* 0: none */
+
+    if (!guards[place]) {
+        int guard = listen_at((uint16_t)(FIRST_PORT + place * PLACE_PORTS), 0);
+
+        guards[place] = guard > 0 ? guard : 0;
+    }
+    return guards[place];
+}
+
 uint16_t free_ports(unsigned count)
 {
-    for (unsigned tries = 0; tries < 1000; tries++) {
-        uint16_t low = (uint16_t)(10000 + (getpid() * 64 + (int)tries * 128) % 20000) & ~1u;
+    for (unsigned tries = 0; tries < PLACES && count <= PLACE_PORTS - 2; tries++) {
+        unsigned place = ((unsigned)getpid() + tries) % PLACES;
+        uint16_t low = (uint16_t)(FIRST_PORT + place * PLACE_PORTS + 2);
         unsigned port = 0;
 
-        while (port < count && is_free((uint16_t)(low + port)))
+        while (owns(place) && port < count && is_free((uint16_t)(low + port)))
             port++;
         if (port == count)
             return low;
     }
     abort();
+}
+
+uint16_t closed_port(void)
+{
+    struct sockaddr_in address = loopback("127.0.0.1", 0);
+    socklen_t length = sizeof address;
+    int taken = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (bind(taken, (struct sockaddr *)&address, length) < 0 ||
+        getsockname(taken, (struct sockaddr *)&address, &length) < 0)
+        abort();
+    return ntohs(address.sin_port);
 }
 
 int listen_on_loopback(uint16_t *port)
@@ -64,12 +101,15 @@ int connect_from(const char *from, uint16_t port)
     struct sockaddr_in here = loopback(from, 0);
     struct sockaddr_in there = loopback("127.0.0.1", port);
     int connected = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int err;
 
     set_timeouts(connected);
     if (bind(connected, (struct sockaddr *)&here, sizeof here) == 0 &&
         connect(connected, (struct sockaddr *)&there, sizeof there) == 0)
         return connected;
+    err = errno;
     close(connected);
+    errno = err;
     return -1;
 }
 
@@ -93,7 +133,7 @@ void connected_pair(int ends[2])
 
 void set_timeouts(int socket)
 {
-    struct timeval timeout = { .tv_sec = 5 };
+    struct timeval timeout = { .tv_sec = WAIT_S };
 
     setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
@@ -123,7 +163,7 @@ void reset(int socket)
 
 bool comes_true(bool (*condition)(void *context), void *context)
 {
-    for (int tries = 0; tries < 1000; tries++) {
+    for (int tries = 0; tries < WAIT_S * 200; tries++) {
         if (condition(context))
             return true;
         nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);

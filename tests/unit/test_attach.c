@@ -39,7 +39,7 @@ static void attach_says_where_it_could_not_connect(void)
     int connection = -1;
     char uri[64];
 
-    snprintf(uri, sizeof uri, "tcp://127.0.0.1:%u", free_ports(1));
+    snprintf(uri, sizeof uri, "tcp://127.0.0.1:%u", closed_port());
     CU_ASSERT_EQUAL(tristero_attach(proxy, uri, &connection, &error), TRISTERO_UNREACHABLE);
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, uri));
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, strerror(ECONNREFUSED)));
@@ -70,7 +70,7 @@ static void an_error_has_what_the_system_said_of_a_connection(void)
     int connection = -1;
     char uri[64];
 
-    snprintf(uri, sizeof uri, "tcp://127.0.0.1:%u", free_ports(1));
+    snprintf(uri, sizeof uri, "tcp://127.0.0.1:%u", closed_port());
     CU_ASSERT_EQUAL(tristero_attach(proxy, uri, &connection, &error),
                     TRISTERO_UNREACHABLE);
     CU_ASSERT_EQUAL(error.os_error, ECONNREFUSED);

@@ -152,7 +152,7 @@ static void a_proxy_that_is_not_there_is_unreachable(void)
     char *uri = NULL;
     char url[64];
 
-    snprintf(url, sizeof url, "http://127.0.0.1:%u/RPC2", free_ports(1));
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/RPC2", closed_port());
     proxy = proxy_at(url, CALL_TIMEOUT_MS);
     CU_ASSERT_EQUAL(tristero_open(proxy, NULL, &uri, &error), TRISTERO_UNREACHABLE);
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, url));
@@ -207,7 +207,7 @@ static void a_silent_proxy_is_a_timeout(void)
     CU_ASSERT_EQUAL(tristero_open(proxy, NULL, &uri, &error), TRISTERO_TIMEOUT);
     clock_gettime(CLOCK_MONOTONIC, &end);
     /* xmlrpc-c's client looks at the clock every three seconds. */
-    CU_ASSERT((end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000 < 5000);
+    CU_ASSERT((end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000 < 20000);
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, fake.url));
     tristero_proxy_free(proxy);
     fake_stop(&fake);

@@ -87,10 +87,12 @@ static void only_the_opener_attaches(void)
     set_up();
     begin_with_tunnel();
     stranger = connect_from("127.0.0.2", server_uri.port);
-    CU_ASSERT(stranger >= 0);
-    CU_ASSERT(read_all(stranger, bytes, sizeof bytes) <= 0);
-    CU_ASSERT_NOT_EQUAL(errno, EAGAIN);
-    close(stranger);
+    if (stranger >= 0) {
+        CU_ASSERT_EQUAL(read_all(stranger, bytes, sizeof bytes), -ECONNRESET);
+        close(stranger);
+    } else {
+        CU_ASSERT_EQUAL(errno, ECONNRESET);     /* as soon as it was connected */
+    }
     server = connect_to(server_uri.port);
     client = connect_from("127.0.0.2", client_uri.port);
     CU_ASSERT_TRUE(passes_a_byte(server, client));
@@ -120,7 +122,7 @@ static void a_tunnel_without_a_server_is_closed_in_time(void)
     int client;
 
     set_up();
-    settings.attach_timeout_ms = 100;
+    settings.attach_timeout_ms = 1000;
     begin_with_tunnel();
     client = connect_to(client_uri.port);
     CU_ASSERT_EQUAL(read_all(client, bytes, sizeof bytes), -ECONNRESET);
@@ -133,10 +135,10 @@ static void an_attached_server_waits_longer_than_the_attach_timeout(void)
     int server, client;
 
     set_up();
-    settings.attach_timeout_ms = 100;
+    settings.attach_timeout_ms = 1000;
     begin_with_tunnel();
     server = connect_to(server_uri.port);
-    usleep(300 * 1000);
+    usleep(2000 * 1000);
     client = connect_to(client_uri.port);
     CU_ASSERT_TRUE(passes_a_byte(client, server));
     close(server);

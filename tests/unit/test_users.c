@@ -265,15 +265,23 @@ static void the_memory_is_bounded_and_forgets_the_oldest(void)
     verified_free(verified);
 }
 
+/* The least of several, which nothing else has lengthened. */
 static int64_t time_to_refuse_ns(const char *name)
 {
-    struct timespec from, to;
+    int64_t least_ns = INT64_MAX;
 
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 5; i++) {
+        struct timespec from, to;
+        int64_t took_ns;
+
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
         CU_ASSERT_FALSE(verify(name, "wrong"));
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
-    return (to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+        took_ns = (to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec;
+        if (took_ns < least_ns)
+            least_ns = took_ns;
+    }
+    return least_ns;
 }
 
 static void unknown_names_take_as_long_as_known_ones(void)
@@ -284,7 +292,6 @@ static void unknown_names_take_as_long_as_known_ones(void)
     make_line("jo", "word", "$2b$", line, sizeof line);
     memcpy(strstr(line, "$04$"), "$07$", 4);
     CU_ASSERT_EQUAL_FATAL(read_text(line), 0);
-    time_to_refuse_ns("jo");
     known_ns = time_to_refuse_ns("jo");
     unknown_ns = time_to_refuse_ns("somebody");
     CU_ASSERT(known_ns < 2 * unknown_ns);
