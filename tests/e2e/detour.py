@@ -15,10 +15,11 @@ class Detour(socketserver.ThreadingMixIn, socketserver.TCPServer):
     address whatever it is asked for."""
 
     daemon_threads = True
+    allow_reuse_address = True
     leads_to = None
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, port=0):
+        super().__init__(("127.0.0.1", port), _Handler)
         self.asked = []
 
     def url(self, scheme):

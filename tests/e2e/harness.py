@@ -175,6 +175,15 @@ def listen(host="127.0.0.1", port=0, backlog=16, reuse=True):
     return listener
 
 
+def reserve_port(host="127.0.0.1", port=0):
+    """A socket that has the port: until it is closed nobody is given that by chance, and who is
+    told of it may listen there, with SO_REUSEADDR."""
+    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken.bind((host, port))
+    return taken
+
+
 # --- sockets ---------------------------------------------------------------
 
 def address_of(uri):
@@ -442,6 +451,15 @@ def leave_descriptors(program, count):
     return set_limit(program, resource.RLIMIT_NOFILE, number)
 
 
+def open_files(program):
+    """Where its descriptors lead."""
+    folder, paths = f"/proc/{program.pid}/fd", []
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):    # closed meanwhile
+            paths.append(os.readlink(f"{folder}/{name}"))
+    return paths
+
+
 def cpu_seconds(program):
     with open(f"/proc/{program.pid}/stat", encoding="ascii") as stat:
         fields = stat.read().rsplit(")", 1)[1].split()
@@ -493,12 +511,27 @@ class Program:
         self.signal(signal.SIGCONT)
 
     def _is_stopped(self):
+        return self._threads_are("T")
+
+    def _threads_are(self, state):
+        """Whether all are in that of proc(5)."""
         tasks = f"/proc/{self.pid}/task"
-        for task in os.listdir(tasks):
-            with open(f"{tasks}/{task}/stat", encoding="ascii") as stat:
-                if stat.read().rsplit(")", 1)[1].split()[0] != "T":
-                    return False
+        try:
+            for task in os.listdir(tasks):
+                with open(f"{tasks}/{task}/stat", encoding="ascii") as stat:
+                    if stat.read().rsplit(")", 1)[1].split()[0] != state:
+                        return False
+        except (FileNotFoundError, ProcessLookupError):     # one was ending
+            return False
         return True
+
+    def steady_counts(self):
+        """What a subclass counts, once it stays so while all threads wait; else None."""
+        is_at_rest = self._threads_are("S")
+        before = self.counts()
+        time.sleep(0.1)
+        is_at_rest = is_at_rest and self._threads_are("S")
+        return before if is_at_rest and before == self.counts() else None
 
     def wait(self, timeout_s=WAIT_S):
         """Its exit status; a failure if it does not end by itself."""
@@ -604,11 +637,6 @@ class Daemon(Program):
         return {"threads": len(os.listdir(f"/proc/{self.pid}/task")),
                 "descriptors": len(os.listdir(f"/proc/{self.pid}/fd")),
                 "listening ports": len(set(self.ports.listening()) - self._others)}
-
-    def steady_counts(self):
-        before = self.counts()
-        time.sleep(0.1)
-        return before if before == self.counts() else None
 
     def has_no_more_than(self, before):
         """It may be less: what was on its way out when the others were counted."""
@@ -761,10 +789,8 @@ class Case(unittest.TestCase):
     def closed_port(self):
         """One where nobody listens but who is told of it: nobody else is given it by chance
         for as long as the test lasts."""
-        taken = socket.socket()
+        taken = reserve_port()
         self.addCleanup(taken.close)
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]
 
     def temporary_folder(self):

@@ -174,7 +174,7 @@ class ServingCase(Case):
     def proxy_that_turns_away(self):
         """One at whose first tunnel nobody is let in once the event is set: its URL, the
         tunnels that it opened, the event, and where its second tunnel's server attaches."""
-        once, then = listen(), listen()
+        once, then = listen(port=self.closed_port()), listen()
         self.addCleanup(then.close)
         url, opened = self.fake_proxy(*(each.getsockname()[1] for each in (once, then)))
         started = threading.Event()

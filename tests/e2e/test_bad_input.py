@@ -1,6 +1,7 @@
 #!/usr/bin/python3 -B
 """Whatever arrives: each gets its fault or HTTP error, and the service goes on."""
 
+import contextlib
 import http.client
 import io
 import random
@@ -10,10 +11,11 @@ import time
 import xmlrpc.client
 
 import harness
-from harness import DaemonCase, address_of, connect, in_thread, wait_until
+from harness import DaemonCase, address_of, connect, cpu_seconds, in_thread, nine_of_ten, wait_until
 
 CALL = xmlrpc.client.dumps((), "system.listMethods").encode()
 SOON_S = 10 if harness.is_sanitized() else 1    # the promise is of the program as it is installed
+WHENEVER_S = 20     # in which a machine under load lets it keep the promise
 LAUGHS = ("<!DOCTYPE methodCall [<!ENTITY a 'ha ha ha ha ha ha'>"
           + "".join(f"<!ENTITY {name} '{f'&{before};' * 12}'>"
                     for before, name in zip("abcdefgh", "bcdefghi"))
@@ -29,11 +31,17 @@ class _Answer(io.BytesIO):
 class BadInput(DaemonCase):
     def tearDown(self):
         """It goes on, and at once."""
-        began = time.monotonic()
-        with harness.rpc(self.daemon.url) as proxy:
+        with self.soon(), harness.rpc(self.daemon.url) as proxy:
             uri = proxy.Tunnel.openTunnel()
-        self.assertLess(time.monotonic() - began, SOON_S)
         harness.discard(address_of(uri))
+
+    @contextlib.contextmanager
+    def soon(self):
+        """By the processor's time, which the load of the machine is not part of."""
+        began, busy_s = time.monotonic(), cpu_seconds(self.daemon)
+        yield
+        self.assertLess(cpu_seconds(self.daemon) - busy_s, SOON_S)
+        self.assertLess(time.monotonic() - began, WHENEVER_S)
 
     def send(self, *pieces, finish=False):
         """The status and body of the answer; (0, b"") if it just closed."""
@@ -72,9 +80,8 @@ class BadInput(DaemonCase):
     def assert_refused(self, body):
         """A fault or an HTTP error, quickly and cheaply."""
         before_kib = self.daemon.resident_kib()
-        began = time.monotonic()
-        status, answer = self.post(body)
-        self.assertLess(time.monotonic() - began, SOON_S)
+        with self.soon():
+            status, answer = self.post(body)
         self.assertLess(self.daemon.resident_kib() - before_kib, 16 << 10)
         if status == 200:
             self.assertRaises(xmlrpc.client.Fault, xmlrpc.client.loads, answer.decode())
@@ -278,17 +285,18 @@ class BadInput(DaemonCase):
 
 
 class SlowOnes(DaemonCase):
-    def call(self):
-        began = time.monotonic()
-        with harness.rpc(self.daemon.url) as proxy:
-            proxy.system.listMethods()
-        return time.monotonic() - began
+    def assert_calls_are_answered(self):
+        def call():
+            began = time.monotonic()
+            with harness.rpc(self.daemon.url) as proxy:
+                proxy.system.listMethods()
+            return time.monotonic() - began
+        self.assertLess(nine_of_ten(call() for _ in range(10)), SOON_S)
 
     def test_idle_connections_do_not_delay_a_call(self):
         idle = [connect(("127.0.0.1", self.daemon.port)) for _ in range(100)]
         try:
-            for _ in range(3):
-                self.assertLess(self.call(), SOON_S)
+            self.assert_calls_are_answered()
         finally:
             for connection in idle:
                 connection.close()
@@ -300,8 +308,7 @@ class SlowOnes(DaemonCase):
                 half.sendall(b"POST /RPC2 HTTP/1.1\r\n" if number % 2 else
                              b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n"
                              b"Content-Length: 1000\r\n\r\n<methodCall>")
-            for _ in range(3):
-                self.assertLess(self.call(), SOON_S)
+            self.assert_calls_are_answered()
         finally:
             for half in halves:
                 half.close()
@@ -316,8 +323,7 @@ class SlowOnes(DaemonCase):
             for one in deaf:
                 one.sendall(f"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n"
                             f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            for _ in range(3):
-                self.assertLess(self.call(), SOON_S)
+            self.assert_calls_are_answered()
         finally:
             for one in deaf:
                 one.close()
@@ -350,7 +356,7 @@ class SlowOnes(DaemonCase):
             (head, b"X: y\r\n"), (head + body, b" "))]
         for one in waiting:
             seconds, answer = one.result()
-            self.assertLess(seconds, 25)
+            self.assertLess(seconds, harness.WAIT_S)
             if answer:
                 self.assertRegex(answer, rb"^HTTP/1\.[01] 408 ")
 

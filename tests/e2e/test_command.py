@@ -115,7 +115,7 @@ class Asking(CommandCase):
                       ("expose", "80", "--backend", "ssh", "--tunnels", "2"),
                       ("expose", "80", "--backend", "ssh", "--server-first")):
             with self.subTest(words=words):
-                done = self.command(*words, timeout_s=10)
+                done = self.command(*words)
                 self.assert_fails(done)
                 self.assertEqual(done.returncode, 2)
                 self.assertNotEqual(done.stderr, "")
@@ -124,7 +124,7 @@ class Asking(CommandCase):
         for option, backend in (("--tunnels", "tcp"), ("--connections", "webmux"), ("--timeout", "tcp")):
             for number in (" 5", "+5", "-5", "5 ", "5.", "0x5", "", "\u0665", "99999999999999999999"):
                 with self.subTest(option=option, number=number):
-                    done = self.command("expose", "80", "--backend", backend, option, number, timeout_s=10)
+                    done = self.command("expose", "80", "--backend", backend, option, number)
                     self.assert_fails(done, "expected a whole number from 1 to ")
                     self.assertEqual(done.returncode, 2)
 
@@ -170,7 +170,7 @@ class Exposing(CommandCase):
         for _ in range(further):
             self.address(program)
         program.signal(signal.SIGINT)
-        self.assertIn(program.wait(10), (0, 130, -signal.SIGINT), program.errors())
+        self.assertIn(program.wait(), (0, 130, -signal.SIGINT), program.errors())
         self.daemon.expect_rest()
 
     def test_a_web_server_is_reached_again_and_again(self):
@@ -289,7 +289,7 @@ class Exposing(CommandCase):
         self.address(program)
         self.address(program)
         program.signal(signal.SIGTERM)
-        self.assertIn(program.wait(10), (0, 143, -signal.SIGTERM), program.errors())
+        self.assertIn(program.wait(), (0, 143, -signal.SIGTERM), program.errors())
         self.daemon.expect_rest()
 
     def test_a_killed_command_leaves_no_tunnel(self):

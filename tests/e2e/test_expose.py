@@ -129,12 +129,12 @@ class Telling(ExposeCase):
         event = self.event(program, "retrying")
         self.assertIn(f"can't reach the service at 127.0.0.1:{port}: Connection refused", event["text"])
         program.signal(signal.SIGTERM)
-        program.wait(10)
+        program.wait()
         self.assertNotIn("client", program.rest_of_output())
 
     def expose_for_a_moment(self, *options):
         """Of tunnels whose time is over before anybody comes."""
-        daemon = self.start_daemon("--drain", "0", "--lifetime", "1")
+        daemon = self.start_daemon("--drain", "0", "--lifetime", "5")
         return self.start_program([TUNNEL, "--proxy", daemon.url, "expose", str(self.web()), "--backend",
                                    "tcp", *options])
 
@@ -183,7 +183,7 @@ class Telling(ExposeCase):
                 program = self.expose(self.web(), "--backend", backend)
                 program.line()
                 program.signal(number)
-                self.assertEqual(program.wait(10), 0, program.errors())
+                self.assertEqual(program.wait(), 0, program.errors())
 
     def test_a_start_that_waits_can_be_interrupted(self):
         silent = harness.listen()
@@ -193,7 +193,7 @@ class Telling(ExposeCase):
         connection, _ = silent.accept()
         self.addCleanup(connection.close)
         program.signal(signal.SIGTERM)
-        self.assertEqual(program.wait(10), 0, program.errors())
+        self.assertEqual(program.wait(), 0, program.errors())
 
 
 class Busy(ExposeCase):

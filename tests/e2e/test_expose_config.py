@@ -33,7 +33,7 @@ class Configured(ExposeCase):
             self.assertEqual(fetch(address_of_url(urls["web"])[1]), b"hello from behind /")
             self.assertEqual(fetch(address_of_url(urls["files"])[1], "/file"), b"a file")
             program.signal(signal.SIGTERM)
-            self.assertEqual(program.wait(10), 0, program.errors())
+            self.assertEqual(program.wait(), 0, program.errors())
 
     def test_lines_and_json_name_the_service(self):
         port = self.closed_port()

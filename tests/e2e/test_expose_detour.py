@@ -65,7 +65,7 @@ class ByDetour(ExposeCase):
 
             self.detour.leads_to = silent.getsockname()
             speaking = in_thread(speak)
-            done = run([TUNNEL, "--proxy", self.daemon.url, "--timeout", "2", "expose",
+            done = run([TUNNEL, "--proxy", self.daemon.url, "--timeout", "5", "expose",
                         str(self.web()), "--backend", "ssh"], env=self.by_way("https_proxy", "http"))
             speaking.result()
         self.assertEqual((done.returncode, done.stdout), (1, ""))

@@ -13,8 +13,7 @@ import unittest
 
 import harness
 from expose_harness import ExposeCase, address_of_url
-from harness import in_thread, run, wait_until
-from ssh_harness import free_port
+from harness import in_thread, reserve_port, run, wait_until
 
 PSQL = shutil.which("psql")
 # Debian keeps the server out of PATH, a folder a version.
@@ -30,7 +29,7 @@ class Server:
     def __init__(self):
         # Where another user gets to, and so near to "/" that a socket's path has room for it.
         self._folder = tempfile.TemporaryDirectory(prefix="tristero-e2e-", dir="/tmp")
-        self._program = None
+        self._program = self._port = None
         self._who = {}
         if os.getuid() == 0:
             owner = pwd.getpwnam("postgres")
@@ -52,7 +51,8 @@ class Server:
                     "-U", "tester", f"--pwfile={secret}", "-D", f"{folder}/data"], timeout_s=60, **how)
         if done.returncode:
             raise AssertionError(done.stdout + done.stderr)
-        self.port = free_port()
+        self._port = reserve_port()
+        self.port = self._port.getsockname()[1]
         self.socket = f"{folder}/.s.PGSQL.{self.port}"
         self._program = harness.Program(
             [POSTGRES, "-D", f"{folder}/data", "-k", folder, "-p", str(self.port), "-h", "127.0.0.1",
@@ -63,9 +63,11 @@ class Server:
         if self._program:
             self._program.signal(signal.SIGINT)     # ends its sessions, and then itself
             try:
-                self._program.wait(10)
+                self._program.wait()
             finally:
                 self._program.clean_up()
+        if self._port:
+            self._port.close()
         self._folder.cleanup()
 
 
@@ -168,7 +170,7 @@ class Postgres(ExposeCase):
         wait_until(lambda: self.ask("SELECT count(*) FROM pg_stat_activity "
                                     "WHERE query = 'SELECT pg_sleep(60)'") == "1", "it sleeps")
         program.signal(signal.SIGINT)
-        self.assertEqual(program.wait(10), 1)
+        self.assertEqual(program.wait(), 1)
         self.assertIn("canceling statement due to user request", program.errors())
 
 

@@ -49,16 +49,16 @@ class Carrying(SshCase):
         self.assertEqual(program.errors().count("lost the connection"), 2)
 
     def test_a_new_address_is_printed_where_the_old_one_is_gone(self):
-        with SshDaemon() as first:
-            ports, url, ssh = first.ports, first.url, first.ssh_port
-            program = self.start_program([TUNNEL, "--proxy", url, "expose", str(self.web()),
+        where = {"listen_on": f"127.0.0.1:{self.closed_port()}",
+                 "ssh_listen": f"127.0.0.1:{self.closed_port()}"}
+        with SshDaemon(**where) as first:
+            program = self.start_program([TUNNEL, "--proxy", first.url, "expose", str(self.web()),
                                           "--backend", "ssh"])
             address_of_url(program.line())
             first.process.kill()
             first.process.wait()
             wait_until(lambda: "next try" in program.errors(), "it tries again")
-            with SshDaemon(listen_on=f"127.0.0.1:{first.port}", ssh_listen=f"127.0.0.1:{ssh}",
-                           ports=ports, state_dir=first.state_dir):
+            with SshDaemon(**where, ports=first.ports, state_dir=first.state_dir):
                 _, address = address_of_url(program.line())
                 self.assertEqual(fetch(address), b"hello from behind /")
                 wait_until(lambda: "at a new address" in program.errors(), "it is told")

@@ -21,7 +21,7 @@ from harness import TUNNEL, connect, in_thread, receive_exactly, start, wait_unt
 from ssh_harness import SSH
 
 PAGE_BYTES = 4096
-END_S = 6       # what is served gets three seconds to end, what is told one
+END_S = 20      # what is served gets three seconds to end, what is told one
 
 
 class _Reader:

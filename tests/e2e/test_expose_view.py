@@ -98,7 +98,7 @@ class Viewing(ViewCase):
         for _ in range(20):
             client.sendall(b"x" * 62499 + b"\n")
             receive_exactly(client, 62500)
-        rows = self.wait_for("1.2 MB").splitlines()
+        rows = self.wait_for("in 1.2 MB (", "out 1.2 MB (").splitlines()
         at = next(i for i, row in enumerate(rows) if " one " in row)
         self.assertRegex(rows[at + 2], r"^ +1 now, 1 in all, 0 refused; round trip \S+ ms; 0 lost$")
         self.assertRegex(rows[at + 3], r"^ +in 1\.2 MB \(.*/s\), out 1\.2 MB \(.*/s\)$")
@@ -176,7 +176,7 @@ class SmallScreens(ViewCase):
         for columns, rows in ((20, 10), (40, 10), (20, 4), (21, 3), (8, 6), (80, 24)):
             self.tmux("resize-window", "-x", columns, "-y", rows)
             try:
-                wait_until(lambda: len(self.whole_addresses(" tristero-tunnel"[:columns - 2])), "it is whole", 5)
+                wait_until(lambda: len(self.whole_addresses(" tristero-tunnel"[:columns - 2])), "it is whole")
             except AssertionError:
                 self.fail(f"the address is not whole in {columns} columns:\n{self.screen()}")
             if (columns, rows) == (20, 10):
@@ -189,7 +189,7 @@ class SmallScreens(ViewCase):
             file.write("".join(f"[service{number}]\nservice = {port}\n" for number in range(4)))
         for columns, rows in ((80, 10), (20, 14)):
             self.terminal("--config", path, columns=columns, rows=rows)
-            self.assertEqual(len(self.whole_addresses(" tristero-tunnel e", "service3")), 4, self.screen())
+            wait_until(lambda: len(self.whole_addresses(" tristero-tunnel e", "service3")) == 4, "all are whole")
             self.type("q")
             self.wait_for("ready>")
 

@@ -62,7 +62,8 @@ class Serving(ExposeCase):
         self.assertEqual(fetch(address), b"hello from behind /")
 
     def test_a_proxy_that_comes_back_is_found_and_its_new_address_printed(self):
-        with SshDaemon() as first:
+        listen_on = f"127.0.0.1:{self.closed_port()}"
+        with SshDaemon(listen_on=listen_on) as first:
             program = self.start_program([TUNNEL, "--proxy", first.url, "expose", str(self.web())])
             program.line()
             first.process.kill()
@@ -70,7 +71,7 @@ class Serving(ExposeCase):
             wait_until(lambda: "Connection refused; next try" in program.errors(), "it tries again")
             self.assertIn("lost the connection to the proxy: ", program.errors())
             self.assertIn("not attached: can't attach to webmux://", program.errors())
-            with SshDaemon(listen_on=f"127.0.0.1:{first.port}", ports=first.ports):
+            with SshDaemon(listen_on=listen_on, ports=first.ports):
                 _, address = address_of_url(program.line())
                 self.assertEqual(fetch(address), b"hello from behind /")
                 wait_until(lambda: "at a new address" in program.errors(), "it is told")
@@ -82,7 +83,8 @@ class Serving(ExposeCase):
         with connect(address_of_url(first["url"])[1]) as client:
             client.sendall(b"abc\n")
             self.assertEqual(receive_exactly(client, 4), b"cba\n")
-            numbers = self.event(program, "statistics")
+            while (numbers := self.event(program, "statistics"))["bytes_to_clients"] == 0:
+                pass        # they are of a moment before
             self.assertEqual({key: numbers[key] for key in ("clients", "clients_in_all", "refused",
                                                             "bytes_from_clients", "bytes_to_clients",
                                                             "connections", "times_lost")},
@@ -91,7 +93,7 @@ class Serving(ExposeCase):
         left = self.event(program, "client-left")
         self.assertEqual((left["bytes_from_client"], left["bytes_to_client"]), (4, 4))
         program.signal(signal.SIGTERM)
-        self.assertEqual(program.wait(10), 0, program.errors())
+        self.assertEqual(program.wait(), 0, program.errors())
         last = json.loads(program.rest_of_output().splitlines()[-1])
         self.assertEqual((last["event"], last["clients_in_all"]), ("statistics", 1))
         self.assertEqual(program.errors(), "")
@@ -104,8 +106,8 @@ class Serving(ExposeCase):
                 receive_exactly(client, 2)
                 began = time.monotonic()
                 program.signal(number)
-                self.assertEqual(program.wait(10), 0, program.errors())
-                self.assertLess(time.monotonic() - began, 2)
+                self.assertEqual(program.wait(), 0, program.errors())
+                self.assertLess(time.monotonic() - began, 2.8)      # what is served would get three
                 self.assertEqual(receive_until_reset(client), b"")
 
     def test_a_proxy_that_can_t_be_called_or_refuses_ends_it_at_once(self):
@@ -114,7 +116,7 @@ class Serving(ExposeCase):
             done = run([TUNNEL, "--proxy", url, "expose", str(self.web())])
             self.assertEqual((done.returncode, done.stdout), (1, ""))
             self.assertIn("127.0.0.1", done.stderr)
-        self.assertLess(time.monotonic() - began, 10)
+        self.assertLess(time.monotonic() - began, 20)
 
     def test_options_of_other_backends_are_refused(self):
         for options in (("--once",), ("--tunnels", "2"), ("--server-first",),

@@ -59,7 +59,7 @@ MEMORY_STEP_BYTES = 4096
 MOST_MEMORY_BYTES = 4 << 20     # more than a trip takes
 
 MOST_CALLS = 2000       # of one function in one trip
-CALM_S = 5              # in which a call is answered, one way or the other
+CALM_S = 20             # in which a call is answered, one way or the other
 PATIENCE_S = 0.25       # for calls that may have to wait until the trouble is over
 
 
@@ -191,17 +191,16 @@ class Clock(Case):
             with self.subTest(jump_s=jump_s):
                 began = time.monotonic()
                 server, client = self.open_tunnel(daemon).both()
-                waiting = harness.Tunnel(daemon)    # one second long
+                waiting = harness.Tunnel(daemon)    # three seconds long
                 year = time.gmtime(time.time() + jump_s).tm_year
                 shim["clock_s"] = jump_s
+                self.assertIn(waiting.server_address[1], daemon.ports.listening())
                 whole_trip(daemon)
                 self.assertIn(f"\n{year}-", daemon.errors())
-                time.sleep(0.5)
-                self.assertIn(waiting.server_address[1], daemon.ports.listening())
                 server.sendall(b"on time")
                 self.assertEqual(harness.receive_exactly(client, 7), b"on time")
-                wait_until(lambda: not daemon.ports.listening(), "the attach timeout", 5)
-                self.assertGreater(time.monotonic() - began, 0.9)
+                wait_until(lambda: not daemon.ports.listening(), "the attach timeout")
+                self.assertGreater(time.monotonic() - began, 2.9)
                 client.close()
                 server.close()
                 daemon.expect_rest()

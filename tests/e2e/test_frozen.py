@@ -84,7 +84,7 @@ class FrozenCase(DaemonCase):
         sending = in_thread(client.sendall, data)
         self.assertEqual(receive_exactly(server, len(data)), data)
         sending.result()
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 20)
         tunnel.end()
 
 
@@ -184,9 +184,9 @@ class Frozen(FrozenCase):
 
 
 class FrozenForLong(FrozenCase):
-    """Longer than timeouts take."""
+    """Longer than the linger time."""
 
-    options = ("--linger", "1", "--attach-timeout", "2")
+    options = ("--linger", "4")
 
     def test_bytes_that_wait_for_it_are_no_silence(self):
         def test(role, killed):
@@ -198,7 +198,7 @@ class FrozenForLong(FrozenCase):
                 # what it will never take may not hold the tunnel
                 peer.kill()
                 return
-            time.sleep(3)
+            time.sleep(8)
             self.assert_service_goes_on()
             peer.thaw()
             peer.tell("receive", TO_PEER, 1 << 20)
@@ -215,21 +215,23 @@ class FrozenForLong(FrozenCase):
             with self.subTest(role=role):
                 peer, other = self.begin(role)
                 peer.freeze()
-                other.shutdown(socket.SHUT_WR)
                 began = time.monotonic()
+                other.shutdown(socket.SHUT_WR)
                 self.assertEqual(receive_until_reset(other), b"")
-                self.assertGreater(time.monotonic() - began, 0.8)
-                self.assertLess(time.monotonic() - began, 6)
+                self.assertGreater(time.monotonic() - began, 3.8)
+                self.assertLess(time.monotonic() - began, 20)
                 self.doCleanups()
                 self.daemon.expect_rest()       # although the peer still stands there
 
+
+class FrozenBeforeItsServerComes(FrozenCase):
+    options = ("--attach-timeout", "8")
+
     def test_a_client_does_not_lengthen_the_attach_timeout(self):
         tunnel = self.open_tunnel()
-        began = time.monotonic()
         peer = self.peer(tunnel.client_address)
         peer.freeze()
         wait_until(lambda: not self.daemon.ports.listening(), "the pair came back")
-        self.assertLess(time.monotonic() - began, 8)
         peer.thaw()
         peer.tell("end")
         peer.expect("reset")
@@ -286,13 +288,13 @@ class Callers(FrozenCase):
                 for _ in range(20):
                     with harness.rpc(self.daemon.url) as proxy:
                         proxy.system.listMethods()
-                self.assertLess(time.monotonic() - began, 5)
+                self.assertLess(time.monotonic() - began, 8)    # callers get ten seconds
                 self.assert_service_goes_on()
                 if killed:
                     for caller in callers:
                         caller.kill()
                     self.end_all()
-                self.daemon.expect_rest(20)     # the others, when their time is over
+                self.daemon.expect_rest()       # the others, when their time is over
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class WhoMayAttach(DaemonCase):
         for _ in range(3):
             began = time.monotonic()
             come_and_look(tunnel.server_address, "127.0.0.2")
-            self.assertLess(time.monotonic() - began, 2)
+            self.assertLess(time.monotonic() - began, 20)
         server, client = tunnel.both()
         server.sendall(b"the opener's")
         self.assertEqual(receive_exactly(client, 12), b"the opener's")
@@ -91,17 +91,17 @@ class AnyoneMayAttach(DaemonCase):
 
 
 class Timeouts(DaemonCase):
-    options = ("--attach-timeout", "1", "--linger", "1")
+    options = ("--attach-timeout", "4", "--linger", "4")
 
-    def assert_took(self, began, least_s, most_s):
+    def assert_took(self, began, least_s=3.8):
         self.assertGreater(time.monotonic() - began, least_s)
-        self.assertLess(time.monotonic() - began, most_s)
+        self.assertLess(time.monotonic() - began, 20)
 
     def test_a_tunnel_without_a_server_ends_and_its_pair_comes_back(self):
         began = time.monotonic()
         tunnel = self.open_tunnel()
         wait_until(lambda: not self.daemon.ports.listening(), "the pair came back")
-        self.assert_took(began, 0.8, 6)
+        self.assert_took(began)
         self.assertTrue(is_refused(tunnel.server_address))
         self.assertTrue(is_refused(tunnel.client_address))
         self.assertIn("unknown tunnel", fault_of(self.daemon.rpc().Tunnel.getTunnelAddress,
@@ -113,24 +113,23 @@ class Timeouts(DaemonCase):
         client = tunnel.connect()
         client.sendall(b"anybody?")
         self.assertEqual(receive_until_reset(client), b"")
-        self.assert_took(began, 0.8, 6)
+        self.assert_took(began)
 
     def test_strangers_do_not_lengthen_the_attach_timeout(self):
         began = time.monotonic()
         tunnel = self.open_tunnel()
-        while self.daemon.ports.listening() and time.monotonic() - began < 6:
+        while self.daemon.ports.listening() and time.monotonic() - began < 20:
             try:
                 connect(tunnel.server_address, source="127.0.0.2").close()
             except ConnectionError:
                 pass
             time.sleep(0.1)
-        wait_until(lambda: not self.daemon.ports.listening(), "the pair came back", 6)
-        self.assert_took(began, 0.5, 7)
+        self.assert_took(began)
 
     def test_an_attached_server_outlives_the_attach_timeout(self):
         tunnel = self.open_tunnel()
         server = tunnel.attach()
-        time.sleep(2)
+        time.sleep(6)
         client = tunnel.connect()
         client.sendall(b"late")
         self.assertEqual(receive_exactly(server, 4), b"late")
@@ -143,14 +142,14 @@ class Timeouts(DaemonCase):
                 pair[finisher].shutdown(socket.SHUT_WR)
                 self.assert_proper_end(pair[1 - finisher])
                 self.assertEqual(receive_until_reset(pair[finisher]), b"")
-                self.assert_took(began, 0.8, 6)
+                self.assert_took(began)
 
     def test_a_half_closed_tunnel_that_is_not_silent_lives_on(self):
         server, client = self.open_tunnel().both()
         client.shutdown(socket.SHUT_WR)
         self.assert_proper_end(server)
         for _ in range(7):
-            time.sleep(0.4)
+            time.sleep(1)
             server.sendall(b".")
         server.close()
         self.assert_proper_end(client, b".......")
@@ -160,7 +159,7 @@ class Timeouts(DaemonCase):
             with self.subTest(leave=leave.__name__):
                 tunnel = self.open_tunnel()
                 leave(tunnel.attach())
-                wait_until(lambda: not self.daemon.ports.listening(), "the pair came back", 10)
+                wait_until(lambda: not self.daemon.ports.listening(), "the pair came back")
 
 
 class WhenTheServerIsGone(DaemonCase):
@@ -170,25 +169,25 @@ class WhenTheServerIsGone(DaemonCase):
         wait_until(lambda: tunnel.server_address[1] not in self.daemon.ports.listening(),
                    "it is attached")
         reset(server)
-        self.daemon.expect_rest(5)
+        self.daemon.expect_rest()
         self.assertTrue(is_refused(tunnel.client_address))
 
 
 class IdleTime(DaemonCase):
-    options = ("--idle-timeout", "1")
+    options = ("--idle-timeout", "4")
 
     def test_a_tunnel_without_a_byte_ends(self):
-        server, client = self.open_tunnel().both()
         began = time.monotonic()
+        server, client = self.open_tunnel().both()
         self.assertEqual(receive_until_reset(client), b"")
         self.assertEqual(receive_until_reset(server), b"")
-        self.assertGreater(time.monotonic() - began, 0.8)
-        self.assertLess(time.monotonic() - began, 6)
+        self.assertGreater(time.monotonic() - began, 3.8)
+        self.assertLess(time.monotonic() - began, 20)
 
     def test_a_byte_now_and_then_keeps_it_alive(self):
         pair = self.open_tunnel().both()
         for number in range(7):
-            time.sleep(0.4)
+            time.sleep(1)
             pair[number % 2].sendall(b".")
             self.assertEqual(receive_exactly(pair[1 - number % 2], 1), b".")
 
@@ -284,7 +283,7 @@ class Cycles(DaemonCase):
             except xmlrpc.client.Fault as fault:
                 self.assertIn("no free port pair", fault.faultString)
                 return None
-        return wait_until(open_if_possible, "a pair is free", 5)
+        return wait_until(open_if_possible, "a pair is free")
 
     def test_many_cycles_leave_descriptors_threads_and_ports_where_they_were(self):
         proxy = self.daemon.rpc()

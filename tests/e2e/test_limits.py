@@ -116,7 +116,7 @@ class Tunnels(LimitsCase):
         daemon.stop()
 
     def test_a_lifetime_ends_tunnels_in_every_state(self):
-        daemon = self.start_daemon("--lifetime", "1")
+        daemon = self.start_daemon("--lifetime", "5")
         opened = self.open_tunnel(daemon)
         attached = self.open_tunnel(daemon)
         server = attached.attach()
@@ -162,7 +162,7 @@ class Users(UsersCase, LimitsCase):
 
 class Connections(LimitsCase):
     def test_a_thousand_slow_callers_from_one_address_delay_nobody_from_another(self):
-        daemon = self.start_daemon()
+        daemon = self.start_daemon("--request-timeout", "300")
         slow, took = [], []
         try:
             for number in range(1000):
@@ -191,8 +191,14 @@ class Connections(LimitsCase):
         self.assertIn(b"\r\n\r\nconnections-per-address: ", answer)
         for connection in held:
             connection.close()
-        wait_until(lambda: self.answer(daemon)[0] == 200, "there is room again")
+        wait_until(lambda: self.is_answered(daemon), "there is room again")
         daemon.stop()
+
+    def is_answered(self, daemon):
+        try:
+            return self.answer(daemon)[0] == 200
+        except ConnectionError:         # reset amid its words
+            return False
 
     def test_the_command_says_what_there_is_too_much_of(self):
         daemon = self.start_daemon("--connections-per-address", "1")
@@ -244,7 +250,7 @@ class Connections(LimitsCase):
             while not stop.is_set():
                 try:
                     self.answer(daemon, body=CALL + b" " * 60000)
-                except OSError:
+                except (OSError, http.client.HTTPException):
                     pass
 
         callers = [harness.in_thread(call_on) for _ in range(8)]
@@ -271,11 +277,11 @@ class Connections(LimitsCase):
         daemon = self.start_daemon("--request-size", "1024")
         self.assertEqual({self.answer(daemon, body=bytes(2000))[0] for _ in range(3)}, {413})
         self.assertIn("request-size refused 1, 1 since", daemon.errors())
-        wait_until(lambda: "request-size refused 2, 3 since" in daemon.errors(), "it is told", 65)
+        wait_until(lambda: "request-size refused 2, 3 since" in daemon.errors(), "it is told", 90)
         daemon.stop()
 
     def test_a_request_has_so_long_to_arrive(self):
-        daemon = self.start_daemon("--request-timeout", "1")
+        daemon = self.start_daemon("--request-timeout", "5")
         with connect(("127.0.0.1", daemon.port)) as connection:
             connection.sendall(b"POST /RPC2 HTTP/1.1\r\n")
             answer = harness.receive_until_end(connection)
@@ -331,12 +337,19 @@ class TrustedProxy(LimitsCase):
         """Whether a server that comes from there is let in."""
         try:
             connection = connect(address, source=source)
-            connection.settimeout(0.5)
-            connection.recv(1)
-        except TimeoutError:            # it is let wait for a client
-            harness.reset(connection)
-            return True
+            wait_until(lambda: address[1] not in harness.listening_ports() or self.has_come(connection),
+                       "it is let in or turned away")
         except ConnectionError:
+            return False
+        harness.reset(connection)
+        return True
+
+    def has_come(self, connection):
+        """False as long as nothing has; a server gets nothing before its client comes."""
+        connection.setblocking(False)
+        try:
+            connection.recv(1)
+        except BlockingIOError:
             return False
         raise AssertionError("a server got bytes, or an end, before its client came")
 
@@ -351,7 +364,7 @@ class TrustedProxy(LimitsCase):
 
     def test_a_service_for_those_behind_a_proxy_is_not_open_by_itself(self):
         done = harness.run([harness.TUNNELD, "--listen", "127.0.0.1:0", "--trusted-proxy",
-                            "127.0.0.1"], timeout_s=10)
+                            "127.0.0.1"])
         self.assertEqual(done.returncode, 2)
         self.assertIn("the trusted proxy", done.stderr)
         self.assertIn("--open-to-all", done.stderr)
@@ -425,7 +438,7 @@ class Reload(LimitsCase):
         wait_until(lambda: "was read again" in daemon.errors(), "it was read again")
         held.append(connect(("127.0.0.1", daemon.port)))
         wait_until(lambda: daemon.counts()["descriptors"] <=
-                   daemon.start_counts["descriptors"] + 8, "the oldest have made room", 5)
+                   daemon.start_counts["descriptors"] + 8, "the oldest have made room")
         for connection in held:
             connection.close()
         daemon.stop()

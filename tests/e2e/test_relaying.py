@@ -67,7 +67,7 @@ class Bytes(DaemonCase):
 
     def test_single_bytes_go_back_and_forth_without_delay(self):
         server, client = self.open_tunnel().both()
-        self.assertLess(bounce_bytes(client, server, 500), 10)  # Nagle would make it 40
+        self.assertLess(bounce_bytes(client, server, 500), 20)  # Nagle would make it 40
 
     def test_urgent_data_does_not_disturb_the_stream(self):
         server, client = self.open_tunnel().both()
@@ -172,7 +172,7 @@ class Ends(DaemonCase):
             sending = in_thread(lambda: (client.sendall(sent), client.close()))
             began = time.monotonic()
             self.assertEqual(len(receive_until_end(server)), len(sent))
-            self.assertLess(time.monotonic() - began, 5)
+            self.assertLess(time.monotonic() - began, 20)
             sending.result()
             server.close()
             self.daemon.expect_rest()

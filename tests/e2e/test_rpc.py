@@ -125,6 +125,7 @@ class Faults(DaemonCase):
             self.assertIn(name[:20], fault_of(method).faultString)
 
     def test_each_kind_has_a_code_of_its_own(self):
+        self.daemon.expect_rest()       # all pairs are free
         tunnel = self.daemon.rpc().Tunnel
         faults = [fault_of(tunnel.openTunnel, "smtp"), fault_of(tunnel.openTunnel, 1),
                   fault_of(tunnel.getTunnelAddress, "nonsense"),

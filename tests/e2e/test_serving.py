@@ -150,7 +150,7 @@ class Serving(ServingCase):
         port = self.closed_port()
         began = time.monotonic()
         result = harness.run([SERVE, f"http://127.0.0.1:{port}/RPC2", "1", "echo"])
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 20)
         self.assertRegex(result.stdout, rf"^error 2: can't call http://127.0.0.1:{port}/RPC2: ")
 
     def test_a_proxy_without_webmux_is_told_at_once(self):

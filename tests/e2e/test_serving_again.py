@@ -11,6 +11,8 @@ import harness
 from harness import PortBlock, address_of, how_it_ended, listen, receive_exactly, reset, wait_until
 from serving_harness import NO_PROXIES, ServingCase, is_connecting_to
 
+WINDOW = bytes.fromhex("000000d000001000")      # SetDefaultCredit, with which a proxy begins
+
 
 class ComingBack(ServingCase):
     def test_after_a_lost_connection_it_is_at_the_same_address(self):
@@ -21,9 +23,10 @@ class ComingBack(ServingCase):
         self.assertEqual(self.cut_carriers(server), 2)
         self.assertEqual(how_it_ended(client), "reset")
         self.assertRegex(server.wait_for("left"), ": the connection that carried it was lost$")
-        for _ in range(2):
-            self.assertIn(f"tcp://{server.address[0]}:{server.address[1]} ",
-                          server.wait_for("attached"))
+        while len(attached := [line for line in server.seen if line.startswith("attached ")]) < 2:
+            server.wait_for("attached")             # the first may be back before the client has left
+        for line in attached:
+            self.assertIn(f"tcp://{server.address[0]}:{server.address[1]} ", line)
         self.assert_echoes(server)
         self.assertEqual(server.statistics()["lost"], 2)
 
@@ -38,7 +41,7 @@ class ComingBack(ServingCase):
             self.assertGreaterEqual(time.monotonic() - before, wait_ms / 1000)
 
     def test_a_tunnel_whose_address_could_not_be_asked_for_is_used_nevertheless(self):
-        once, then = listen(), listen()
+        once, then = listen(port=self.closed_port()), listen()
         self.addCleanup(then.close)
         gone, spoilt = set(), []
         ports = [each.getsockname()[1] for each in (once, then)]
@@ -57,8 +60,8 @@ class ComingBack(ServingCase):
     def test_of_a_proxy_that_starts_anew_it_gets_a_new_address(self):
         ports = PortBlock(16)
         self.addCleanup(ports.release)
-        daemon = self.start_daemon("--drain", "0", ports=ports)
-        port = daemon.port
+        listen_on = f"127.0.0.1:{self.closed_port()}"
+        daemon = self.start_daemon("--drain", "0", ports=ports, listen_on=listen_on)
         server = self.start_server(daemon.url)
         self.assert_echoes(server)
         daemon.process.kill()
@@ -67,7 +70,7 @@ class ComingBack(ServingCase):
         waits = [int(re.search(r"wait=(\d+)", server.wait_for("retrying"))[1]) for _ in range(3)]
         for number, wait_ms in enumerate(waits, 1):     # the loss had the first
             self.assertTrue(500 << number <= wait_ms <= 1000 << number, waits)
-        other = self.start_daemon("--drain", "0", listen_on=f"127.0.0.1:{port}")
+        other = self.start_daemon("--drain", "0", listen_on=listen_on)
         moved = server.wait_for("moved")
         server.address = address_of(moved.split()[1])
         self.assertIn(server.address[1], other.ports.listening())
@@ -75,7 +78,7 @@ class ComingBack(ServingCase):
         self.stop(server)
 
     def test_services_of_one_program_get_tunnels_of_their_own_when_a_proxy_starts_anew(self):
-        listeners = [listen() for _ in range(3)]
+        listeners = [listen(port=self.closed_port()) for _ in range(3)]
         first, second, third = (listener.getsockname()[1] for listener in listeners)
         gone = set()
 
@@ -88,24 +91,26 @@ class ComingBack(ServingCase):
         path = os.path.join(self.temporary_folder(), "services.conf")
         with open(path, "w", encoding="ascii") as file:
             file.write(f"[a]\nservice = {service}\n[b]\nservice = {service}\n")
-        self.start_program([harness.TUNNEL, "--proxy", url, "expose", "--config", path], env=NO_PROXIES)
-        carriers = [self.accept(listener)[0] for listener in listeners[:2]]
+        program = self.start_program([harness.TUNNEL, "--proxy", url, "expose", "--config", path],
+                                     env=NO_PROXIES)
+        of_first, of_second = [self.accept(listener)[0] for listener in listeners[:2]]
+        self.assertEqual({int(program.line().rpartition(":")[2]) for _ in range(2)}, {first + 1, second + 1})
         for listener in listeners[:2]:
             listener.close()
         gone.add(second)
-        for carrier in carriers:
-            carrier.sendall(bytes.fromhex("000000d000001000"))
-            time.sleep(0.1)
-            reset(carrier)
-        wait_until(lambda: len(opened) >= 3, "one of them opens another tunnel")
-        self.accept(listeners[0])
-        self.accept(listeners[2])           # and so does the other
+        reset(of_second)
+        wait_until(lambda: len(opened) == 3, "it opens another tunnel")
+        carrier, _ = self.accept(listeners[0])
+        carrier.sendall(WINDOW)
+        wait_until(lambda: "attached again, at a new address" in program.errors(), "it knows its tunnel")
+        reset(of_first)
+        self.accept(listeners[2])                   # and so does the other
         self.assertEqual(opened, [first, second, first, third])
         for listener in listeners:
             listener.close()
 
     def test_it_stops_while_a_call_hangs(self):
-        listener = listen()
+        listener = listen(port=self.closed_port())
         is_answering, is_called = threading.Event(), threading.Event()
         is_answering.set()
 
@@ -124,7 +129,7 @@ class ComingBack(ServingCase):
         self.assertTrue(is_called.wait(harness.WAIT_S), "it asks whether the tunnel is gone")
         began = time.monotonic()
         self.stop(server)
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 15)
 
     def test_it_stops_while_it_tries(self):
         daemon = self.start_daemon("--drain", "0")
@@ -134,7 +139,7 @@ class ComingBack(ServingCase):
         server.wait_for("retrying")
         began = time.monotonic()
         self.stop(server)
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 15)
 
 
 class Stopping(ServingCase):
@@ -144,7 +149,7 @@ class Stopping(ServingCase):
         began = time.monotonic()
         program.signal(signal.SIGINT)
         self.assertEqual(program.wait(), 0)
-        self.assertLess(time.monotonic() - began, 2)
+        self.assertLess(time.monotonic() - began, 2.8)      # what is served would get three
         self.assertEqual(program.errors(), "")
 
     def start_expose(self, url, backend):

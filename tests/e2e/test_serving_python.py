@@ -84,7 +84,7 @@ class Python(ServingCase):
                 self.assertEqual(receive_exactly(client, 5), b"again")
 
     def test_it_attaches_at_once_to_a_tunnel_just_opened(self):
-        once, then = listen(), listen()
+        once, then = listen(port=self.closed_port()), listen()
         self.addCleanup(then.close)
         gone, ports = set(), [each.getsockname()[1] for each in (once, then)]
         url, _ = self.fake_proxy(*ports, gone=gone)
@@ -130,7 +130,7 @@ class ByWayOf(DetourCase):
             self.assertEqual(receive_exactly(client, 1), b"?")
 
     def test_nothing_goes_past_one_that_is_lost(self):
-        proxy = self.run_server(Detour())
+        proxy = self.run_server(Detour(self.closed_port()))
         daemon = self.start_daemon("--drain", "0", "--reserve", "30")
         program = self.start_package(daemon.url, self.echo_service(), env={
             **NO_PROXIES, "https_proxy": proxy.url("http").replace("//", "//alice:secret@")})

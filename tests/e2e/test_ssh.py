@@ -18,8 +18,6 @@ BODY = bytes(range(256)) * 300
 
 
 class Uris(SshDaemonCase):
-    options = ("--attach-timeout", "2")
-
     def test_the_uri_has_a_token_and_says_where_ssh_is(self):
         token = Token(self.daemon)
         self.assertRegex(token.uri, r"^ssh://t-[a-z0-9]{26}@127\.0\.0\.1:\d+$")
@@ -209,7 +207,7 @@ class Programs(SshDaemonCase):
     @unittest.skipUnless(WRK, "wrk is not installed")
     def test_wrk_sees_no_error(self):
         host, port = self.carry(self.serve(web(b"hello")).port).address
-        told = self.quietly(WRK, "-t", "2", "-c", "20", "-d", "2s", f"http://{host}:{port}/")
+        told = self.quietly(WRK, "-t", "2", "-c", "20", "-d", "2s", "--timeout", "20s", f"http://{host}:{port}/")
         self.assertNotIn("Socket errors", told)
         self.assertNotIn("Non-2xx", told)
         self.assertGreater(int(re.search(r"(\d+) requests in", told)[1]), 50)
@@ -284,7 +282,7 @@ class FewPairs(SshDaemonCase):
 
 @needs_ssh
 class HostOption(SshDaemonCase):
-    options = ("--host", "proxy.example.org", "--attach-timeout", "2")
+    options = ("--host", "proxy.example.org")
 
     def test_its_value_is_granted_as_a_bind_address(self):
         carrier = self.carry(f"proxy.example.org:0:127.0.0.1:{self.serve(echo).port}")
@@ -336,7 +334,7 @@ class Elsewhere(SshCase):
         path = os.path.join(self.temporary_folder(), "tunneld.conf")
         with open(path, "w", encoding="ascii") as file:
             file.write("reserve = 1\nreveal-clients = no\nstreams-per-tunnel = 9\nssh-handshakes = 9\n"
-                       "ssh-handshakes-per-address = 3\nssh-login-timeout = 3\ndrain = 1\n")
+                       "ssh-handshakes-per-address = 3\nssh-login-timeout = 20\ndrain = 1\n")
         daemon = self.start_ssh_daemon("--config", path)
         self.assertEqual(ask(self.carry(self.serve(echo).port, daemon=daemon).address), b"?")
         daemon.signal(harness.signal.SIGTERM)

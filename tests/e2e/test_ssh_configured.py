@@ -37,7 +37,7 @@ class Keys(SshCase):
         before = self.daemon.errors().count(expected)
         self.daemon.signal(signal.SIGHUP)
         wait_until(lambda: self.daemon.errors().count(expected) > before,
-                   f"{expected} in the log: {self.daemon.errors()}", 10)
+                   f"{expected} in the log: {self.daemon.errors()}")
 
     def gets_in(self, identity, **how):
         """Whether whoever has that key is served."""
@@ -215,7 +215,7 @@ class HostKey(SshCase):
 
 class BadConfiguration(SshCase):
     def assert_refused(self, *arguments, pieces=(), status=None):
-        done = run([TUNNELD, "--listen", "127.0.0.1:0", *arguments], timeout_s=10)
+        done = run([TUNNELD, "--listen", "127.0.0.1:0", *arguments])
         self.assertIn(done.returncode, [status] if status else [1, 2], done.stderr)
         self.assertEqual(done.stdout, "")
         for piece in pieces:

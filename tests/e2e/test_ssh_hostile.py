@@ -140,13 +140,17 @@ class HostileChannels(HostileCase):
         hostile = self.let_loose("tiny_packets", 0, 1, 9, 11)
         address = self.port_of(hostile)
         hostile.expect("done")
-        clients = [self.connect(address) for _ in range(4)]
-        for client in clients:
-            client.sendall(bytes(20000))
+        talking = [in_thread(self.how_a_talker_ends, self.connect(address)) for _ in range(4)]
         time.sleep(1)
         self.finish(hostile, done=False)
-        for client in clients:
-            self.assertEqual(how_it_ended(client), "reset")
+        self.assertEqual([each.result() for each in talking], ["reset"] * 4)
+
+    def how_a_talker_ends(self, client):
+        try:
+            client.sendall(bytes(20000))
+        except ConnectionError:         # which tells of the reset, once
+            return "reset"
+        return how_it_ended(client)
 
     def test_packets_that_have_room_for_their_header_alone(self):
         hostile = self.let_loose("tiny_packets", 10)
@@ -154,7 +158,6 @@ class HostileChannels(HostileCase):
         hostile.expect("done")
         client = self.connect(address)
         client.sendall(b"?")
-        client.settimeout(5)
         self.assertEqual(how_it_ended(client), "reset")
         self.finish(hostile, done=False)
 
@@ -162,7 +165,7 @@ class HostileChannels(HostileCase):
         before = len(self.daemon.errors())
         hostile = self.let_loose("a_session_of_tiny_packets", 10)
         self.port_of(hostile)
-        self.daemon.log_line("is gone from ssh: the server takes no packets", before, 5)
+        self.daemon.log_line("is gone from ssh: the server takes no packets", before)
         self.finish(hostile)
 
     def test_ends_and_closes_in_odd_orders(self):
@@ -269,7 +272,7 @@ class Bystanders(SshDaemonCase):
         began = time.monotonic()
         for _ in range(20):
             self.assertEqual(ask(addresses[1], b"x" * 1000), b"x" * 1000)
-        self.assertLess(time.monotonic() - began, 15)
+        self.assertLess(time.monotonic() - began, 30)
         checking.result()
         for hostile in hostiles:
             hostile.kill()

@@ -13,12 +13,15 @@ from ssh_harness import (AUTOSSH, DBCLIENT, PARAMIKO, Autossh, Dbclient, Paramik
                          SshDaemonCase, Token, ask, check_pattern, echo, needs_ssh, send_pattern, source)
 
 KEEPALIVE_S = 1
-PROMPTLY_S = 5
+PROMPTLY_S = 20     # for a busy machine; what is waited for would last longer, or for ever
 
 
 @needs_ssh
 class AttachTimeout(SshDaemonCase):
-    options = ("--attach-timeout", "2")
+    options = ("--attach-timeout", "8")
+
+    def setUp(self):
+        self.daemon.known_hosts         # which takes its time, too
 
     def test_a_token_that_nobody_uses_dies_and_its_pair_comes_back(self):
         began = time.monotonic()
@@ -26,8 +29,8 @@ class AttachTimeout(SshDaemonCase):
         client = self.connect(token.address)
         client.sendall(b"anybody?")
         self.assertEqual(receive_until_reset(client), b"")
-        self.assertGreater(time.monotonic() - began, 1.5)
-        self.assertLess(time.monotonic() - began, 8)
+        self.assertGreater(time.monotonic() - began, 7.5)
+        self.assertLess(time.monotonic() - began, 8 + PROMPTLY_S)
         self.assertTrue(is_refused(token.address))
         self.assertIn("unknown tunnel",
                       fault_of(self.daemon.rpc().Tunnel.getTunnelAddress, token.uri).faultString)
@@ -36,13 +39,13 @@ class AttachTimeout(SshDaemonCase):
     def test_an_ssh_that_never_asks_for_a_forward_does_not_lengthen_it(self):
         token = Token(self.daemon)
         self.begin(Ssh, login=token.login).authenticated()
-        wait_until(lambda: token.address[1] not in self.daemon.ports.listening(), "the pair is back", 8)
+        wait_until(lambda: token.address[1] not in self.daemon.ports.listening(), "the pair is back")
 
     def test_who_is_attached_outlives_it(self):
         token = Token(self.daemon)
         carrier = self.carry(self.serve(echo).port, login=token.login)
         carrier.ready()
-        time.sleep(3)
+        time.sleep(9)
         self.assertEqual(ask(token.address), b"?")
 
     def test_clients_that_come_first_are_held_until_ssh_comes(self):
@@ -81,7 +84,7 @@ class Keepalive(SshDaemonCase):
         self.assertEqual(receive_until_reset(idle), b"")
         receive_until_reset(reader)
         self.assertIsInstance(writing.result(), ConnectionError)
-        self.assertLess(time.monotonic() - began, 5 * KEEPALIVE_S + 3)
+        self.assertLess(time.monotonic() - began, 5 * KEEPALIVE_S + PROMPTLY_S)
 
     def test_a_short_freeze_loses_nothing(self):
         service = self.serve()
@@ -113,9 +116,9 @@ class IdleTimeout(SshDaemonCase):
         self.assertEqual(receive_exactly(silent, 1), b"?")
         beside = in_thread(self.assert_reset_when_idle, silent, began)
         while time.monotonic() < began + 2 * self.IDLE_S:
+            since = time.monotonic()
             talker.sendall(b"!")
             self.assertEqual(receive_exactly(talker, 1), b"!")
-            since = time.monotonic()
             time.sleep(0.1)
         beside.result()
         self.assert_reset_when_idle(talker, since)
@@ -123,7 +126,7 @@ class IdleTimeout(SshDaemonCase):
 
 @needs_ssh
 class Linger(SshDaemonCase):
-    LINGER_S = 2
+    LINGER_S = 4
     options = ("--linger", str(LINGER_S))
 
     def test_who_has_ended_waits_so_long_for_the_other_who_is_silent(self):
@@ -164,7 +167,7 @@ class TheEnd(SshCase):
         return address
 
     def test_live_streams_finish_and_no_new_ones_begin(self):
-        carrier = self.every_state("--drain", "20")
+        carrier = self.every_state("--drain", "60")
         address = carrier.address
         self.daemon.signal(signal.SIGTERM)
         self.daemon.log_line("drain")
@@ -192,17 +195,15 @@ class TheEnd(SshCase):
 
     def test_what_has_not_finished_when_draining_ends_is_reset(self):
         carrier = self.every_state("--drain", "1")
-        began = time.monotonic()
         self.daemon.signal(signal.SIGTERM)
         self.assertEqual(receive_until_reset(self.client), b"")
         self.assertEqual(receive_until_reset(self.waiting), b"")
         self.assertEqual(self.daemon.wait(), 0, self.daemon.errors())
-        self.assertLess(time.monotonic() - began, 8)
         self.assertNotEqual(carrier.wait(), 0)
         self.assertEqual(self.daemon.ports.listening(), [])
 
     def test_it_ends_at_once_when_no_stream_is_alive(self):
-        daemon = self.start_ssh_daemon("--drain", "20", "--reserve", "60")
+        daemon = self.start_ssh_daemon("--drain", "60", "--reserve", "60")
         carrier = self.carry(self.serve(echo).port, daemon=daemon)
         self.assertEqual(ask(carrier.address), b"?")
         began = time.monotonic()
@@ -241,15 +242,17 @@ class TheEnd(SshCase):
     def test_a_restarted_daemon_is_found_again_by_autossh(self):
         if not AUTOSSH:
             self.skipTest("autossh is not installed")
-        folder, ports = self.temporary_folder(), PortBlock(4)
-        first = self.start_ssh_daemon("--drain", "0", state_dir=folder, ports=ports)
+        ports = PortBlock(4)
+        self.addCleanup(ports.release)
+        where = {"ssh_listen": f"127.0.0.1:{self.closed_port()}", "ports": ports,
+                 "state_dir": self.temporary_folder()}
+        first = self.start_ssh_daemon("--drain", "0", **where)
         service = self.serve(echo)
         carrier = self.carry(service.port, kind=Autossh, daemon=first)
         self.assertEqual(ask(carrier.address), b"?")
         first.signal(signal.SIGTERM)
         self.assertEqual(first.wait(), 0, first.errors())
-        second = self.start_ssh_daemon("--drain", "0", state_dir=folder, ports=ports,
-                                       ssh_listen=f"127.0.0.1:{first.ssh_port}")
+        second = self.start_ssh_daemon("--drain", "0", **where)
         wait_until(lambda: len(carrier.ports()) == 2, f"it has an address again: {carrier.errors()[-2000:]}")
         self.assertEqual(ask(("127.0.0.1", carrier.ports()[1])), b"?")
         second.signal(signal.SIGTERM)

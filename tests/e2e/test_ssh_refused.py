@@ -63,14 +63,14 @@ class Requests(RefusedCase):
 
     def test_a_local_forward(self):
         service = self.serve(echo)
-        port = ssh_harness.free_port()
+        port = self.closed_port()
         client = self.begin(Ssh, arguments=("-N", "-L", f"127.0.0.1:{port}:127.0.0.1:{service.port}"))
         self.through_ssh(client, port, b"?")
         self.assertEqual(service.served, 0)
 
     def test_a_dynamic_forward(self):
         service = self.serve(echo)
-        port = ssh_harness.free_port()
+        port = self.closed_port()
         client = self.begin(Ssh, arguments=("-N", "-D", f"127.0.0.1:{port}"))
         self.through_ssh(client, port, b"\x04\x01" + service.port.to_bytes(2, "big") + b"\x7f\0\0\1\0?")
         self.assertEqual(service.served, 0)
@@ -218,8 +218,7 @@ class Idlers(SshCase):
     @unittest.skipUnless(PARAMIKO, "paramiko is not installed")
     def test_who_gives_its_tunnel_back_counts_again(self):
         daemon = self.daemon_with("--ssh-handshakes-per-address", "1", "--attach-timeout", "30")
-        daemon.known_hosts
-        carrier = wait_until(lambda: self.carry(self.serve(echo).port, kind=Paramiko), "it is in")
+        carrier = self.carry(self.serve(echo).port, kind=Paramiko)
         carrier.tell("cancel", carrier.address[1])
         carrier.expect("cancelled")
         wait_until(lambda: not daemon.ports.listening(), "the tunnel is gone")
@@ -248,8 +247,6 @@ class Idlers(SshCase):
 
 @needs_ssh
 class Tokens(RefusedCase):
-    options = ("--attach-timeout", "5")
-
     def test_a_second_forward_with_a_token(self):
         token = Token(self.daemon)
         client = self.begin(Ssh, self.serve(echo).port, self.serve(echo).port, login=token.login)
@@ -410,7 +407,7 @@ class Handshakes(SshCase):
                 began = time.monotonic()
                 connection = self.silent(daemon)
                 connection.sendall(words)
-                self.assert_ended_soon(connection, began, 0.8 * self.TIMEOUT_S, self.TIMEOUT_S + 4)
+                self.assert_ended_soon(connection, began, 0.8 * self.TIMEOUT_S, self.TIMEOUT_S + 20)
         daemon.stop()
 
     def test_bytes_now_and_then_do_not_lengthen_it(self):
@@ -419,17 +416,17 @@ class Handshakes(SshCase):
         connection = self.silent(daemon)
 
         def drip():
-            while time.monotonic() - began < 20:
+            while time.monotonic() - began < 30:
                 connection.sendall(b"S")
                 time.sleep(0.1)
         dripping = in_thread(drip)
-        self.assert_ended_soon(connection, began, 0.8 * self.TIMEOUT_S, self.TIMEOUT_S + 4)
+        self.assert_ended_soon(connection, began, 0.8 * self.TIMEOUT_S, self.TIMEOUT_S + 20)
         self.assertRaises(ConnectionError, dripping.result)
         daemon.stop()
 
     @needs_ssh
     def test_a_client_frozen_amid_its_login_is_cut_and_holds_up_nobody(self):
-        daemon = self.daemon = self.start_ssh_daemon(*self.options)
+        daemon = self.daemon = self.start_ssh_daemon(*self.options[:-1], "20", "--ssh-handshakes-per-address", "0")
         daemon.known_hosts      # or it would be asked for while all wait
         for milliseconds in range(0, 200, 20):
             client = self.begin(Ssh, 9)
@@ -448,12 +445,12 @@ class Handshakes(SshCase):
         began = time.monotonic()
         for _ in range(3):
             self.turned_away(daemon, "127.0.0.3")
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 15)
         self.assert_serves()                            # others
         daemon.log_line("ssh-handshakes-per-address")
         for each in held:
             each.close()
-        wait_until(lambda: self.lets_in(daemon, "127.0.0.3"), "it has its share again", 10)
+        wait_until(lambda: self.lets_in(daemon, "127.0.0.3"), "it has its share again")
         daemon.stop()
 
     def turned_away(self, daemon, address):
@@ -479,7 +476,6 @@ class Handshakes(SshCase):
         slow = [connect(daemon.ssh_address, source=f"127.0.0.{2 + number // 4}") for number in range(8)]
         carrier = self.carry(self.serve(echo).port)
         self.assertEqual(ask(carrier.address), b"?")
-        slow[0].settimeout(10)
         self.assertEqual(receive_until_end(slow[0])[:4], b"SSH-")
         daemon.log_line("ssh-handshakes refused")
         for each in slow:
@@ -491,7 +487,7 @@ class Handshakes(SshCase):
         daemon.known_hosts
         service = self.serve(echo)
         for _ in range(4):
-            wait_until(lambda: self.lets_in(daemon, "127.0.0.1"), "a handshake may begin", 10)
+            wait_until(lambda: self.lets_in(daemon, "127.0.0.1"), "a handshake may begin")
             carrier = wait_until(lambda: self.carried(service), "there is room")
             self.assertEqual(ask(carrier.address), b"?")
         self.doCleanups()
@@ -515,7 +511,7 @@ class Handshakes(SshCase):
         service = self.serve(echo)
         began = time.monotonic()
         carrier = wait_until(lambda: self.carried(service), "somebody else gets in")
-        self.assertLess(time.monotonic() - began, self.TIMEOUT_S + 5)
+        self.assertLess(time.monotonic() - began, self.TIMEOUT_S + 20)
         self.assertEqual(ask(carrier.address), b"?")
         daemon.log_line("ssh-handshakes")
         carrier.leave()
@@ -531,7 +527,7 @@ class Handshakes(SshCase):
 
 
 class Garbage(SshDaemonCase):
-    options = ("--ssh-login-timeout", "3", "--ssh-handshakes-per-address", "0")
+    options = ("--ssh-login-timeout", "10", "--ssh-handshakes-per-address", "0")
 
     def say(self, words):
         """Sends it, whatever happens, and takes what comes."""

@@ -11,7 +11,7 @@ from ssh_harness import (DBCLIENT, SSH, Autossh, Dbclient, Paramiko, Ssh, SshCas
                          needs_autossh, needs_paramiko, needs_ssh)
 
 KEEPALIVE_S = 1
-PROMPTLY_S = 5
+PROMPTLY_S = 20     # for a busy machine; what is waited for would last longer, or for ever
 
 
 class LifeCase(SshCase):
@@ -176,7 +176,7 @@ class Reserve(LifeCase):
         carrier.freeze()
         began = time.monotonic()
         self.assertEqual(receive_until_reset(client), b"")
-        self.assertLess(time.monotonic() - began, 5 * KEEPALIVE_S + 3)
+        self.assertLess(time.monotonic() - began, 5 * KEEPALIVE_S + PROMPTLY_S)
         back = self.carry(service.port, login="jane", daemon=daemon)
         self.assertEqual(back.address, address)
         self.both(address, service)
@@ -197,18 +197,18 @@ class Reserve(LifeCase):
 
 @needs_ssh
 class ReserveIsOver(LifeCase):
-    options = ("--reserve", "2", "--attach-timeout", "60")
+    options = ("--reserve", "8", "--attach-timeout", "60")
 
     def test_the_pair_comes_back_and_the_token_is_dead(self):
         service, token = self.serve(echo), Token(self.daemon)
         carrier = self.carry(service.port, login=token.login)
         carrier.ready()
-        self.drop(carrier)
         dropped = time.monotonic()
+        self.drop(carrier)
         waiting = self.connect(token.address)
         self.assertEqual(receive_until_reset(waiting), b"")
-        self.assertGreater(time.monotonic() - dropped, 1)
-        self.assertLess(time.monotonic() - dropped, 8)
+        self.assertGreater(time.monotonic() - dropped, 7.5)
+        self.assertLess(time.monotonic() - dropped, 8 + PROMPTLY_S)
         self.assertFalse(self.listens(token.address))
         self.assertTrue(is_refused(token.address))
         fault = fault_of(self.daemon.rpc().Tunnel.getTunnelAddress, token.uri)
@@ -232,7 +232,7 @@ class ReserveIsOver(LifeCase):
         for _ in range(4):
             carrier = self.carry(service.port, login=token.login)
             self.assertEqual(ask(token.address), b"?")
-            time.sleep(0.7)
+            time.sleep(2.5)
             self.drop(carrier)
         self.assertTrue(self.listens(token.address))
         self.carry(service.port, login=token.login).leave()
@@ -250,7 +250,7 @@ class NoReserve(LifeCase):
         addresses = (token.address, direct.address)
         for each in (by_token, direct):
             each.kill()
-        wait_until(lambda: not self.daemon.ports.listening(), "the pairs are back", PROMPTLY_S)
+        wait_until(lambda: not self.daemon.ports.listening(), "the pairs are back")
         for address in addresses:
             self.assertTrue(is_refused(address))
         self.daemon.stop()
@@ -305,7 +305,7 @@ class Restarts(LifeCase):
 
 
 class SilentLoss(LifeCase):
-    options = (*LifeCase.options, "--keepalive", str(KEEPALIVE_S))
+    options = (*LifeCase.options, "--keepalive", str(3 * KEEPALIVE_S))      # two logins come before
 
     @needs_autossh
     def test_who_asks_for_its_port_regains_it_once_a_silent_loss_is_noticed(self):

@@ -17,7 +17,7 @@ from harness import (Pattern, how_it_ended, in_thread, receive_exactly, receive_
 from ssh_harness import (Hostile, Paramiko, Ssh, SshCase, ask, discard, echo, greeting,
                          needs_paramiko, needs_ssh, source)
 
-LINGER_S = 2
+LINGER_S = 5
 
 
 def fill(client):
@@ -205,10 +205,12 @@ class SlowLine:
 
     def _pump(self, whence, to, rate):
         with contextlib.suppress(OSError):
+            due = 0
             while piece := whence.recv(16384):
                 to.sendall(piece)
                 if rate:
-                    time.sleep(len(piece) / rate)
+                    due = max(due, time.monotonic()) + len(piece) / rate
+                    time.sleep(max(0, due - time.monotonic()))
         for end in (whence, to):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -506,7 +508,7 @@ class Cancelled(SlowCase):
                 carrier.expect("cancelled")
                 self.assertEqual(self.echo_of(client, b"amid"), b"amid")
                 leave(client)
-                self.daemon.log_line("closed: its server has taken it back", before, 3)
+                self.daemon.log_line("closed: its server has taken it back", before, 10)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import socket
 import time
 
 import harness
-from harness import (Case, Pattern, connect, how_it_ended, in_thread, receive_exactly, receive_until_reset,
-                     run, wait_until)
+from harness import (Case, Pattern, connect, how_it_ended, in_thread, nine_of_ten, receive_exactly,
+                     receive_until_reset, run, wait_until)
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 OURS, THEIRS = "10.77.0.1", "10.77.0.2"
@@ -126,8 +126,8 @@ class Vanished(VanishedCase):
         lives = [life(role) for role in ("server", "client")]
         for each in lives:
             next(each)
-        self.far.lose_packets()
         began = time.monotonic()
+        self.far.lose_packets()
         for each in lives:
             self.assertRaises(StopIteration, next, each)
         self.assertGreater(time.monotonic() - began, GIVEN_UP_S[0])
@@ -207,13 +207,15 @@ class Vanished(VanishedCase):
         server, client = self.open_tunnel().both()
         self.far.lose_packets()
         began = time.monotonic()
+        took = []
         while time.monotonic() - began < 2:
             round_began = time.monotonic()
             client.sendall(b"?")
             self.assertEqual(receive_exactly(server, 1), b"?")
             with harness.rpc(self.daemon.url) as proxy:
                 proxy.system.listMethods()
-            self.assertLess(time.monotonic() - round_began, 1)
+            took.append(time.monotonic() - round_began)
+        self.assertLess(nine_of_ten(took), 1)
         for _, stays in gone:
             self.assertEqual(how_it_ended(stays), "reset")
 
@@ -249,8 +251,8 @@ class Interrupted(VanishedCase):
         began = time.monotonic()
         with harness.rpc(self.daemon.url) as proxy:
             proxy.system.listMethods()
-        self.assertLess(time.monotonic() - began, 1)
-        self.daemon.expect_rest(20)
+        self.assertLess(time.monotonic() - began, 8)    # those who vanished get ten seconds
+        self.daemon.expect_rest()
 
 
 if __name__ == "__main__":

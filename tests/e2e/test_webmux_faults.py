@@ -31,8 +31,8 @@ class EachCallOfATrip(Case):
     def setUp(self):
         self.shim = Shim()
         self.addCleanup(self.shim.clean_up)
-        self.daemon = Daemon("--drain", "1", "--reserve", "0", "--attach-timeout", "1", "--linger",
-                             "1", env=self.shim.environment)
+        self.daemon = Daemon("--drain", "1", "--reserve", "0", "--attach-timeout", "5", "--linger",
+                             "5", env=self.shim.environment)
         self.addCleanup(self.daemon.clean_up)
         self.trip()
         self.at_rest = wait_until(self.daemon.steady_counts, "the daemon is at rest")
@@ -91,7 +91,7 @@ class EachCallOfATrip(Case):
 
     def wait_for_rest(self):
         wait_until(lambda: self.daemon.has_no_more_than(self.at_rest),
-                   f"nothing is left: {self.daemon.counts()}, {self.at_rest}", 10)
+                   f"nothing is left: {self.daemon.counts()}, {self.at_rest}")
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ class Carriers(WebmuxCase):
         except ConnectionResetError:
             return False
         self.addCleanup(carrier.close)
-        time.sleep(0.1)
+        wait_until(lambda: tunnel.attached() > before or carrier.has_ended(), "it is taken or turned away")
         return tunnel.attached() > before
 
     def test_a_stranger_is_turned_away(self):

@@ -35,22 +35,20 @@ class RateCase(WebmuxCase):
 
 
 class Rate(RateCase):
-    def assert_shared(self, counts, seconds):
-        fair = RATE * seconds / len(counts)
-        for count in counts:
-            self.assertGreater(count, fair / 2, f"of {counts}")
-        self.assertLess(sum(counts), RATE * (seconds + 1))
-
-    def count_for(self, seconds, receive):
-        """How many bytes each of some ends has received by then."""
-        until = time.monotonic() + seconds
+    def assert_shared(self, ends, receive, began):
+        """What comes at some ends for four seconds; bytes may pass since it began."""
+        until = time.monotonic() + 4
 
         def count(end):
             received = 0
             while time.monotonic() < until:
                 received += receive(end)
             return received
-        return count
+
+        counts = [each.result() for each in [in_thread(count, end) for end in ends]]
+        for each in counts:
+            self.assertGreater(each, sum(counts) / len(counts) / 2, f"of {counts}")
+        self.assertLess(sum(counts), RATE * (time.monotonic() - began + 1))
 
     def test_it_holds_all_streams_back_together(self):
         (down, pushing), (pulling, up) = self.both(), self.both()
@@ -70,24 +68,22 @@ class Rate(RateCase):
 
     def test_downloads_have_equal_shares(self):
         self.use_up()
-        clients = []
+        began, clients = time.monotonic(), []
         for _ in range(3):
             client, stream = self.both()
             self.push(stream)
             clients.append(client)
-        count = self.count_for(4, lambda client: len(client.recv(65536)))
-        counting = [in_thread(count, client) for client in clients]
-        self.assert_shared([each.result() for each in counting], 4)
+        self.assert_shared(clients, lambda client: len(client.recv(65536)), began)
 
     def test_uploads_have_equal_shares(self):
         self.use_up()
-        ends = [self.both() for _ in range(3)]
-        for client, _ in ends:
+        began, streams = time.monotonic(), []
+        for _ in range(3):
+            client, stream = self.both()
             client.setblocking(False)
             client.send(bytes(60 * RATE))
-        count = self.count_for(4, lambda stream: len(stream.recv()))
-        counting = [in_thread(count, stream) for _, stream in ends]
-        self.assert_shared([each.result() for each in counting], 4)
+            streams.append(stream)
+        self.assert_shared(streams, lambda stream: len(stream.recv()), began)
 
     def test_who_sends_all_the_time_keeps_nobody_else_waiting(self):
         carriers = [self.carrier, self.tunnel.carrier()]
@@ -101,7 +97,7 @@ class Rate(RateCase):
                 stream.receive_exactly(1)
             answering.send(b"!")
             receive_exactly(asking, 1)
-        self.assertLess(time.monotonic() - began, 3)
+        self.assertLess(time.monotonic() - began, 8)    # and not until all is through
         reading.result()
 
     def test_a_newcomer_waits_for_no_download_that_began_before(self):
@@ -125,7 +121,7 @@ class Rate(RateCase):
         began = time.monotonic()
         self.push(stream)
         receive_exactly(client, RATE)
-        self.assertLess(time.monotonic() - began, 2)
+        self.assertLess(time.monotonic() - began, 5)    # with what was for the others it is seven
 
     def test_downloads_that_it_holds_back_are_all_kept(self):
         for _ in range(90):
@@ -137,7 +133,7 @@ class Rate(RateCase):
 
 
 class Idle(RateCase):
-    options = (*RateCase.options, "--idle-timeout", "2")
+    options = (*RateCase.options, "--idle-timeout", "4")
 
     def test_beside_a_client_that_it_holds_back_one_that_is_idle_counts_as_such(self):
         idle, _ = self.both()

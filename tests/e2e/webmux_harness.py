@@ -176,6 +176,9 @@ class Carrier:
                 self._mux.end()
                 self._condition.notify_all()
 
+    def has_ended(self):
+        return not self._thread.is_alive()
+
     def join(self):
         """Until it has ended by itself; then its connection is the caller's."""
         self._thread.join(WAIT_S)
@@ -319,7 +322,7 @@ class WebmuxTunnel:
         return client
 
     def is_open(self):
-        return self.server_address[1] in self._daemon.ports.listening()
+        return not {self.server_address[1], self.client_address[1]}.isdisjoint(self._daemon.ports.listening())
 
     def end(self):
         """With a reserve of 0 it is over when its last carrier has gone."""

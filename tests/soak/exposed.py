@@ -176,14 +176,9 @@ class Exposed(harness.Program):
         return {"threads": len(os.listdir(f"/proc/{self.pid}/task")),
                 "descriptors": len(files) - pipes, "too many pipes": max(0, pipes - PIPES_MOST)}
 
-    def _steady_counts(self):
-        before = self.counts()
-        time.sleep(0.1)
-        return before if before == self.counts() else None
-
     def note_counts(self):
         """What it must have again whenever it is at rest."""
-        self._counts_at_rest = wait_until(self._steady_counts, "expose is at rest")
+        self._counts_at_rest = wait_until(self.steady_counts, "expose is at rest")
 
     def expect_rest(self):
         deadline = time.monotonic() + WAIT_S

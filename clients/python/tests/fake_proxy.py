@@ -8,7 +8,7 @@ import threading
 import xmlrpc.client
 import xmlrpc.server
 
-from harness import WAIT_S, listen
+from harness import WAIT_S, listen, reserve_port
 from tristero_tunnel.carrier import Carrier
 from tristero_tunnel.expose import Relay
 from tristero_tunnel.service import close_with_reset
@@ -21,6 +21,7 @@ class FakeProxy:
         self.opens = iter(())               # those after the last are
         self._carriers = {}                 # each with how many clients it has
         self._listeners = None              # for carriers and for clients
+        self._ports = []                    # sockets that keep theirs, once those are closed
         self._tasks = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -56,6 +57,8 @@ class FakeProxy:
         self._rpc.server_close()
         self._run(self._close_tunnel())
         self._run(self._end_tasks())
+        for port in self._ports:
+            port.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(WAIT_S)
         self._loop.close()
@@ -89,9 +92,14 @@ class FakeProxy:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def _listen(self, backlog):
+        port = reserve_port()
+        self._ports.append(port)
+        return listen(port=port.getsockname()[1], backlog=backlog)
+
     async def _open(self):
         await self._close_tunnel()
-        self._listeners = (listen(backlog=128), listen(backlog=512))
+        self._listeners = (self._listen(128), self._listen(512))
         self._accepting = [self._spawn(self._accept(listener, serve)) for listener, serve in
                            zip(self._listeners, (self._serve_carrier, self._serve_client))]
 

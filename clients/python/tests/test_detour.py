@@ -264,7 +264,7 @@ class Errors(DetourCase):
         in_thread(trickle)
         began = time.monotonic()
         self.expect_error(f"by way of http://{self.where}: no answer in time", timeout_s=1)
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 20)
 
     def test_a_connection_has_the_time_of_a_call_again(self):
         self.name(https_proxy=self.where)

@@ -17,7 +17,7 @@ import harness
 from fake_proxy import FakeProxy
 from harness import (Case, Pattern, address_of, connect, how_it_ended, in_thread, listen, main,
                      receive_exactly, receive_until_end, receive_until_reset, reset, run,
-                     wait_until)
+                     visit_until_reset, wait_until)
 from tristero_tunnel import Tunnel, TunnelError
 
 COMMAND = [sys.executable, "-B", "-m", "tristero_tunnel", "expose"]
@@ -315,7 +315,7 @@ class Life(ProxyCase):
     def test_a_service_that_is_down_resets_its_client_and_the_tunnel_stays(self):
         port = self.closed_port()
         program = self.expose(port)
-        receive_until_reset(self.connect())
+        visit_until_reset(self.proxy.client_address)
         self.expect_error(program, f"can't reach the service at 127.0.0.1:{port}: "
                                    "Connection refused")
         self.serve(echo, listen(port=port))

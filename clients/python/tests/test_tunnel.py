@@ -144,9 +144,9 @@ class ByWayOf(Case):
         silent = "127.0.0.1:%d" % listener.getsockname()[1]
         for variable, scheme in (("http_proxy", "socks5"), ("https_proxy", "http")):
             began = time.monotonic()
-            error = self.open(proxy.url, 1, **{variable: f"{scheme}://alice:secret@{silent}"})
+            error = self.open(proxy.url, 3, **{variable: f"{scheme}://alice:secret@{silent}"})
             self.assertIn(f": by way of {scheme}://{silent}: no answer in time", error)
-            self.assertLess(time.monotonic() - began, 4)
+            self.assertLess(time.monotonic() - began, 20)
 
     @unittest.skipUnless(shutil.which("openssl"), "there is no openssl")
     def test_calls_by_TLS_go_there_too(self):

@@ -6,7 +6,7 @@ import threading
 import time
 
 import common  # noqa: F401, finds what follows
-from harness import WAIT_S, Case, main, wait_until
+from harness import WAIT_S, Case, main
 from tristero_tunnel.waiting import in_thread, within
 
 
@@ -52,8 +52,13 @@ class Within(Case):
                     asyncio.run(test(outcome))
 
 
+async def until_closed(connection):
+    while connection.fileno() >= 0:
+        await asyncio.sleep(0.01)
+
+
 class InThread(Case):
-    def connection_that_is_dropped(self, turns):
+    def drop_a_connection(self, turns):
         """That came while the one that waited for it was cancelled."""
         ends = socket.socketpair()
         self.addCleanup(ends[1].close)
@@ -74,16 +79,14 @@ class InThread(Case):
             waiting.cancel()
             with self.assertRaises(asyncio.CancelledError):
                 await waiting
-            await asyncio.sleep(0.2)
+            await asyncio.wait_for(until_closed(ends[0]), WAIT_S)
 
         asyncio.run(test())
-        return ends[0]
 
     def test_a_connection_that_nobody_waits_for_any_more_is_closed(self):
         for turns in (None, 0, 1, 2):
             with self.subTest(turns=turns):
-                connection = self.connection_that_is_dropped(turns)
-                wait_until(lambda: connection.fileno() < 0, "it is closed")
+                self.drop_a_connection(turns)
 
 
 if __name__ == "__main__":
