@@ -140,7 +140,8 @@ class HostileChannels(HostileCase):
         hostile = self.let_loose("tiny_packets", 0, 1, 9, 11)
         address = self.port_of(hostile)
         hostile.expect("done")
-        talking = [in_thread(self.how_a_talker_ends, self.connect(address)) for _ in range(4)]
+        clients = [self.connect(address) for _ in range(4)]
+        talking = [in_thread(self.how_a_talker_ends, client) for client in clients]
         time.sleep(1)
         self.finish(hostile, done=False)
         self.assertEqual([each.result() for each in talking], ["reset"] * 4)
