@@ -76,7 +76,8 @@ class Alive(SignalCase):
         return True
 
     def live_through(self, *arguments):
-        daemon = self.start_daemon("--drain", "1", "--log-level", "warning", "--request-timeout", "300")
+        daemon = self.start_daemon("--drain", "1", "--log-level", "warning", "--request-timeout", "300",
+                                   "--linger", "300", "--attach-timeout", "300")
         self.every_state(daemon)
         sending, receiving = self.transfer()
         storm = in_thread(self.storm, daemon, *arguments)
