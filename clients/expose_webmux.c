@@ -28,6 +28,16 @@ static bool make_known(struct exposure *exposure, struct tristero_server *server
     return stopping;
 }
 
+static void tell_last_statistics(struct exposure *exposure, const struct tristero_server *server)
+{
+    struct tristero_statistics last;
+
+    if (exposure->report->form != REPORT_JSON)
+        return;
+    tristero_server_look(server, &last);
+    report_statistics(exposure, &last);
+}
+
 static int run_exposure(struct exposure *exposure)
 {
     struct tristero_service service = {
@@ -47,6 +57,7 @@ static int run_exposure(struct exposure *exposure)
     if (!make_known(exposure, server))
         tristero_server_run(server);
     make_known(exposure, NULL);
+    tell_last_statistics(exposure, server);
     tristero_server_free(server);
     return STATUS_OK;
 }

@@ -131,6 +131,8 @@ static const struct mux_handler handler = {
     .connected = on_connected,
     .stream_ended = on_stream_ended,
     .carrier_ended = on_carrier_ended,
+    .socket_broke = "the service broke off",
+    .session_reset = "the client broke off, or the proxy cut it off",
 };
 
 /* --- statistics */
@@ -361,6 +363,8 @@ void tristero_server_run(struct tristero_server *server)
         if (mux->now_ms >= server->looked_ms + LOOK_MS)
             look(server);
     }
+    mux_stop(mux);
+    look(server);
 }
 
 void tristero_server_stop(struct tristero_server *server)

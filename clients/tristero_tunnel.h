@@ -125,7 +125,7 @@ enum tristero_event_kind {
     TRISTERO_RETRYING,          /* attaching failed, why in text; tried again after wait_ms */
 
     /* Of each client that number, either REFUSED alone; or CAME, and later LEFT, which
-     * tristero_server_free tells of those who are there still. */
+     * tristero_server_run tells at its end of those who are there still. */
     TRISTERO_CLIENT_CAME,       /* and is connected to the service */
     TRISTERO_CLIENT_REFUSED,    /* was not, why in text: the service could not be reached, or the
                                  * client, its connection or the server went before it was */
@@ -170,15 +170,16 @@ enum tristero_status tristero_server_new(struct tristero_proxy *proxy,
  * tristero_server_new; events tell when it changes. The server's. */
 const char *tristero_server_address(const struct tristero_server *server);
 
-/* Serves clients on the calling thread, until tristero_server_stop. */
+/* Serves clients on the calling thread, until tristero_server_stop. Then it resets whoever is
+ * connected, and the statistics are the last. */
 void tristero_server_run(struct tristero_server *server);
 
 /* Makes tristero_server_run return soon, also if it is called later. By any thread,
  * or a signal's handler. */
 void tristero_server_stop(struct tristero_server *server);
 
-/* Resets whoever is connected, and breaks off an attempt to attach that is under way, within
- * a second or so, but for the lookup of a name. Not while tristero_server_run runs. NULL is
+/* Breaks off an attempt to attach that is under way, within a second or so, but for the
+ * lookup of a name. Not while tristero_server_run runs. NULL is
  * ignored. */
 void tristero_server_free(struct tristero_server *server);
 

@@ -171,7 +171,5 @@ int watch(struct report *report, struct exposure *exposures, unsigned count, int
             break;
     }
     live_view_close(watcher.view);
-    if (report->form == REPORT_JSON && !report->has_failed)
-        tell_statistics(&watcher);
     return watcher.status;
 }

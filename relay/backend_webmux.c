@@ -295,6 +295,8 @@ static void carrier_ended(struct mux *mux, const struct mux_carrier *carrier, co
 static const struct mux_handler handler = {
     .stream_ended = stream_ended,
     .carrier_ended = carrier_ended,
+    .socket_broke = "the client broke off",
+    .session_reset = "the server reset it",
 };
 
 static int64_t deadline(const struct hub *hub)

@@ -50,13 +50,18 @@ static void stop_carrier(struct mux_carrier *carrier)
     mux_carrier_fail(carrier, "stopped");
 }
 
-void mux_close(struct mux *mux)
+void mux_stop(struct mux *mux)
 {
     struct mux_carrier *carrier;
 
     while ((carrier = TAILQ_FIRST(&mux->carriers)))
         stop_carrier(carrier);
     free_ended(mux);
+}
+
+void mux_close(struct mux *mux)
+{
+    mux_stop(mux);
     close(mux->epoll);
 }
 

@@ -47,6 +47,9 @@ struct mux_handler {
 
     /* A carrier is over, why; its streams have ended. */
     void (*carrier_ended)(struct mux *mux, const struct mux_carrier *carrier, const char *why);
+
+    /* Why streams end whose sockets break, and those that the other end resets. */
+    const char *socket_broke, *session_reset;
 };
 
 struct mux_limits {
@@ -85,7 +88,8 @@ struct mux {
 /* 0 or a negative errno. */
 int mux_init(struct mux *mux, const struct mux_handler *handler, const struct mux_limits *limits);
 
-/* Resets everything, and tells the handler. */
+/* Resets everything, and tells the handler; mux_close, after that, or by itself, frees it. */
+void mux_stop(struct mux *mux);
 void mux_close(struct mux *mux);
 
 /* Has a source told about a descriptor, told other things, or told no more: 0 or a

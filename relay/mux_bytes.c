@@ -160,7 +160,7 @@ void mux_stream_line_up(struct mux_stream *stream)
                     webmux_may_send(&stream->carrier->webmux, stream->session) != 0;
 
     if (stream->broke && !may_send)     /* who knows when there would be credit again */
-        mux_stream_break(stream, "it broke off");
+        mux_stream_break(stream, stream->carrier->mux->handler->socket_broke);
     else if (!may_send && has_nothing_but_its_end(stream))
         take_end_of_socket(stream);
     else
@@ -185,7 +185,7 @@ static void take_failure(struct mux_stream *stream, ssize_t received)
     else if (received < 0 && errno == EAGAIN && !stream->broke)
         stream->can_read = false;
     else
-        mux_stream_break(stream, "it broke off");
+        mux_stream_break(stream, stream->carrier->mux->handler->socket_broke);
 }
 
 static size_t make_frame(struct mux_stream *stream, uint8_t *room, size_t count)

@@ -127,7 +127,7 @@ static void handle(struct mux_carrier *carrier, const struct webmux_event *event
         mux_stream_take_end(stream);
     else if (event->kind == WEBMUX_RESET)
         mux_stream_break(stream, stream->is_connecting ? "the client left before it was connected"
-                                                       : "reset by the other end");
+                                                       : carrier->mux->handler->session_reset);
 }
 
 static void take_frames(struct mux_carrier *carrier, const uint8_t *bytes, size_t count)

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import time
 
 import harness
 from expose_harness import ExposeCase, address_of_url, fetch
-from harness import TUNNEL, connect, in_thread, receive_exactly, receive_until_reset, run, visit_until_reset, wait_until
+from harness import (TUNNEL, connect, in_thread, receive_exactly, receive_until_reset, reset, run,
+                     visit_until_reset, wait_until)
 from ssh_harness import SshDaemon
 
 
@@ -97,6 +99,44 @@ class Serving(ExposeCase):
         last = json.loads(program.rest_of_output().splitlines()[-1])
         self.assertEqual((last["event"], last["clients_in_all"]), ("statistics", 1))
         self.assertEqual(program.errors(), "")
+
+    def test_the_last_statistics_have_all_that_passed(self):
+        for stays in (False, True):
+            program = self.expose(self.line_service(), "--json")
+            client = connect(address_of_url(json.loads(program.line())["url"])[1])
+            for _ in range(4):
+                client.sendall(b"x" * 62499 + b"\n")
+                receive_exactly(client, 62500)
+            if not stays:
+                client.close()
+                self.event(program, "client-left")
+            program.signal(signal.SIGTERM)
+            self.assertEqual(program.wait(), 0, program.errors())
+            told = [json.loads(line) for line in program.rest_of_output().splitlines()]
+            self.assertEqual([event["event"] for event in told if "client" in event],
+                             ["client-came", "client-left"][-2 if stays else 2:])
+            self.assertEqual((told[-1]["event"], told[-1]["clients"], told[-1]["clients_in_all"],
+                              told[-1]["bytes_from_clients"], told[-1]["bytes_to_clients"]),
+                             ("statistics", 0, 1, 250000, 250000))
+            client.close()
+
+    def test_who_broke_off_is_told(self):
+        class Crash(socketserver.BaseRequestHandler):
+            def handle(self):
+                self.request.recv(5)
+                reset(self.request)
+
+        service = self.run_server(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Crash))
+        program = self.expose(service.server_address[1])
+        self.assertEqual(visit_until_reset(address_of_url(program.line())[1], b"hello"), b"")
+        wait_until(lambda: "client 1 left: the service broke off; 5 bytes from it" in program.errors(), "it is told")
+        program = self.expose(self.line_service())
+        client = connect(address_of_url(program.line())[1])
+        client.sendall(b"a\n")
+        receive_exactly(client, 2)
+        reset(client)
+        wait_until(lambda: "client 1 left: the client broke off, or the proxy cut it off; " in program.errors(),
+                   "it is told")
 
     def test_signals_end_it_at_once_with_a_client_there(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
