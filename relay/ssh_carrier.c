@@ -84,7 +84,7 @@ static void log_refusal(struct carrier *carrier, const char *bind, int port, con
     if (log_budget_spend(&carrier->log_budget, clock_ms(), &left_out))
         log_write(LOG_INFO, "refused to forward \"%s\" port %d by ssh: %s",
                   text_printable(bind, strlen(bind), shown, 64), port, why);
-    console_print(carrier, "refused to forward port %d: %s", port, why);
+    console_refused(carrier, port, why);
 }
 
 static int on_forward(struct carrier *carrier, ssh_message message)

@@ -18,7 +18,8 @@ struct stream;
 
 enum {
     SSH_BIND_BYTES = 256,               /* an address as a request names it, and a NUL */
-    CONSOLE_LINE_BYTES = 400
+    CONSOLE_LINE_BYTES = 400,
+    CONSOLE_REFUSALS = 8                /* that are told later with their reasons */
 };
 
 TAILQ_HEAD(forwards, forward);
@@ -33,6 +34,11 @@ struct console {
     bool is_over;                       /* it has been closed, by either side */
     bool is_interrupted;                /* Ctrl-C was pressed */
     bool is_explained;                  /* what the address is, and how to end */
+    struct {
+        int port;
+        const char *why;
+    } refused[CONSOLE_REFUSALS];        /* before it was shown: ssh asks for forwards first */
+    unsigned refused_count;             /* also of those for which there is no place */
     int64_t shown_ms;                   /* since when it has been; 0: not yet */
     int64_t leave_ms;                   /* when its user has to have gone; 0: it may stay */
     char *unsent;                       /* lines that it has not taken yet; NULL: none */
@@ -245,6 +251,9 @@ struct stream *streams_stuck(struct carrier *carrier, int64_t now_ms);
 
 /* For ssh_server_callbacks: makes the channel of a session, of which there is one. */
 ssh_channel console_on_session(ssh_session session, void *carrier);
+
+/* That a forward was refused, now or once somebody looks on. */
+void console_refused(struct carrier *carrier, int port, const char *why);
 
 /* A line to who looks on, if somebody does. */
 void console_print(struct carrier *carrier, const char *format, ...)

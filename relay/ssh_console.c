@@ -180,6 +180,32 @@ void console_print(struct carrier *carrier, const char *format, ...)
     put(carrier, text);
 }
 
+void console_refused(struct carrier *carrier, int port, const char *why)
+{
+    struct console *console = &carrier->console;
+
+    if (console->is_shown) {
+        console_print(carrier, "refused to forward port %d: %s", port, why);
+        return;
+    }
+    if (console->refused_count < CONSOLE_REFUSALS) {
+        console->refused[console->refused_count].port = port;
+        console->refused[console->refused_count].why = why;
+    }
+    console->refused_count++;
+}
+
+static void tell_refused(struct carrier *carrier)
+{
+    struct console *console = &carrier->console;
+
+    for (unsigned i = 0; i < console->refused_count && i < CONSOLE_REFUSALS; i++)
+        console_print(carrier, "refused to forward port %d: %s", console->refused[i].port,
+                      console->refused[i].why);
+    if (console->refused_count > CONSOLE_REFUSALS)
+        console_print(carrier, "and %u more", console->refused_count - CONSOLE_REFUSALS);
+}
+
 static void announce(struct carrier *carrier)
 {
     char address[URI_TEXT_BYTES];
@@ -224,8 +250,10 @@ int64_t console_look(struct carrier *carrier, int64_t now_ms)
         carrier_fail(carrier, "its user has ended it");
     if (!console->is_shown || console->is_over)
         return console->leave_ms ? console->leave_ms : INT64_MAX;
-    if (!console->shown_ms)
+    if (!console->shown_ms) {
         console->shown_ms = now_ms;
+        tell_refused(carrier);
+    }
     announce(carrier);
     tell_left_out(console);
     console_send(carrier);
@@ -237,7 +265,8 @@ int64_t console_look(struct carrier *carrier, int64_t now_ms)
         return INT64_MAX;
     if (now_ms < console->shown_ms + ASK_MS)
         return console->shown_ms + ASK_MS;
-    explain(carrier);
+    if (!console->refused_count)
+        explain(carrier);
     end(carrier, 1, now_ms);
     return console->leave_ms;
 }

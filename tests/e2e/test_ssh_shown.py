@@ -107,6 +107,37 @@ class Sessions(SshDaemonCase):
                 self.assertNotIn(session.wait(), (0, 255), session.errors())
                 self.assertIn("-R", session.rest_of_output() + session.errors().split("debug1")[-1])
 
+    def test_who_is_refused_is_told_why(self):
+        service = self.serve(echo).port
+        low = self.daemon.ports.low
+        for terminal, targets, why in (
+                (True, (f"{low}:127.0.0.1:{service}",), rf"refused to forward port {low}: \w"),
+                (False, (f"192.0.2.1:0:127.0.0.1:{service}",), "refused to forward port 0: the address is not the")):
+            with self.subTest(targets=targets):
+                session = self.begin(Ssh, *targets, arguments=("-tt" if terminal else "-T",), stdin=subprocess.PIPE,
+                                     options=("ExitOnForwardFailure=no",))
+                self.assertEqual(session.wait(), 1, session.errors())
+                told = session.rest_of_output()
+                self.assertRegex(told, why)
+                self.assertNotIn("This is no machine", told)
+
+    def test_who_is_refused_one_of_two_sees_both(self):
+        service = self.serve(echo).port
+        session = self.begin(Ssh, f"{self.daemon.ports.low}:127.0.0.1:{service}", service, arguments=("-tt",),
+                             stdin=subprocess.PIPE, options=("ExitOnForwardFailure=no",))
+        line = self.line_with(session, rf"refused to forward port {self.daemon.ports.low}: ")
+        self.assertTrue(line.string.endswith("\r"), line.string)
+        self.line_with(session, r"tcp://[0-9.]+:\d+")
+
+    def test_of_many_refusals_the_rest_is_counted(self):
+        service, low = self.serve(echo).port, self.daemon.ports.low
+        session = self.begin(Ssh, *(f"{low + number}:127.0.0.1:{service}" for number in range(11)),
+                             arguments=("-T",), stdin=subprocess.PIPE, options=("ExitOnForwardFailure=no",))
+        self.assertEqual(session.wait(), 1, session.errors())
+        told = session.rest_of_output()
+        self.assertEqual(told.count("refused to forward port "), 8)
+        self.assertRegex(told, r"and 3 more\n")
+
 
 @needs_ssh
 class TheLog(SshCase):
