@@ -56,6 +56,8 @@ static const char *reason(CURLcode code, char *details)
     int scheme_length;
     const char *rest;
 
+    if (code == CURLE_ABORTED_BY_CALLBACK)
+        return "it was cancelled";
     if (quoted++) {
         rest = after_login(quoted, &scheme_length);
         memmove(quoted + scheme_length, rest, strlen(rest) + 1);
@@ -86,7 +88,8 @@ static enum tristero_status check_status(const struct tristero_proxy *proxy, lon
         return TRISTERO_OK;
     case 401:
         return error_set(error, TRISTERO_UNREACHABLE, "can't call %s: it asks for a user and "
-                         "password, and these are none that it knows", proxy->url);
+                         "password%s", proxy->url,
+                         proxy->user ? ", and these are none that it knows" : "");
     case 429:
         return error_set(error, TRISTERO_UNREACHABLE, "can't call %s: too many connections or "
                          "wrong passwords come from this address; try again later", proxy->url);
@@ -199,8 +202,10 @@ static const char *proxy_of_environment(void)
     return NULL;
 }
 
+/* By way of a proxy of the environment, it has to be said where there was no connection to. */
 static enum tristero_status connect_failed(CURL *curl, CURLcode code, char *details,
-                                           const char *what, struct tristero_error *error)
+                                           const char *what, bool is_direct,
+                                           struct tristero_error *error)
 {
     long err = 0;
 
@@ -218,8 +223,11 @@ static enum tristero_status connect_failed(CURL *curl, CURLcode code, char *deta
     }
     if (err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM)
         return error_set_os(error, TRISTERO_NO_RESOURCES, (int)err, "can't attach to %s", what);
-    if (code == CURLE_COULDNT_CONNECT && err)
+    if (code == CURLE_COULDNT_CONNECT && err && is_direct)
         return error_set_os(error, TRISTERO_UNREACHABLE, (int)err, "can't attach to %s", what);
+    if (code == CURLE_COULDNT_CONNECT && err)
+        return error_set_os(error, TRISTERO_UNREACHABLE, (int)err, "can't attach to %s: %s", what,
+                            reason(code, details));
     return error_set(error, TRISTERO_UNREACHABLE, "can't attach to %s: %s", what,
                      reason(code, details));
 }
@@ -270,7 +278,7 @@ enum tristero_status transport_connect(const struct tristero_proxy *proxy, const
     SET(curl, CURLOPT_HTTPPROXYTUNNEL, 1L);
     if (!code)
         code = curl_easy_perform(curl);
-    status = code ? connect_failed(curl, code, details, what, error)
+    status = code ? connect_failed(curl, code, details, what, !by_way_of, error)
                   : take_socket(curl, what, socket, error);
     curl_easy_cleanup(curl);
     return status;

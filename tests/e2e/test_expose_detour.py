@@ -79,6 +79,15 @@ class ByDetour(ExposeCase):
     def test_a_proxy_that_stands_still_amid_the_login_is_waited_for_as_long_as_was_said(self):
         self.assertIn("timed out", self.refusal_of_ssh_that_hears(b"SSH-2.0-slow\r\n"))
 
+    def test_a_detour_that_is_not_there_is_told_as_what_is_not_there(self):
+        port = self.closed_port()
+        done = run([TUNNEL, "--proxy", self.daemon.url, "expose", str(self.web())],
+                   env={"NO_PROXY": "", "https_proxy": f"http://alice:secret@127.0.0.1:{port}"})
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, rf"can't attach to webmux://\S+: Failed to connect to 127.0.0.1 port {port}\b"
+                                      r".*: Connection refused\n$")
+        self.assertNotIn("secret", done.stderr)
+
     def test_a_password_of_the_detour_is_told_to_nobody(self):
         done = run([TUNNEL, "--proxy", self.daemon.url, "expose", str(self.web())],
                    env={"NO_PROXY": "", "https_proxy": "https://alice:secret@127.0.0.1:1"})

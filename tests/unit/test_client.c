@@ -189,6 +189,7 @@ static void what_is_cancelled_fails_soon_and_for_good(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, fake.url));
     pthread_join(thread, NULL);
     CU_ASSERT_EQUAL(tristero_open(proxy, NULL, &uri, &error), TRISTERO_UNREACHABLE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, ": it was cancelled"));
     tristero_proxy_free(proxy);
     fake_stop(&fake);
 }
@@ -278,6 +279,9 @@ static void an_http_error_is_told(void)
     CU_ASSERT_EQUAL(open_at_fake("404 Not Found", "no such page", &uri, &error),
                     TRISTERO_UNREACHABLE);
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, "404"));
+    CU_ASSERT_EQUAL(open_at_fake("401 Unauthorized", "", &uri, &error), TRISTERO_UNREACHABLE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, ": it asks for a user and password"));
+    CU_ASSERT_PTR_NULL(strstr(error.text, "none that it knows"));
 }
 
 static void a_password_in_a_broken_url_is_never_told(void)
@@ -312,6 +316,7 @@ static void a_password_is_sent_but_never_told(void)
     fake_stop(&fake);
     CU_ASSERT_PTR_NULL(strstr(error.text, "secret"));
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, fake.url));
+    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, "none that it knows"));
     CU_ASSERT_PTR_NOT_NULL(strstr(fake.request, "Authorization: Basic bWU6c2VjcmV0\r\n"));
 }
 

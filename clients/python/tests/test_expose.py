@@ -341,14 +341,16 @@ class Life(ProxyCase):
         self.expect_error(program, f"the address changed from {self.first_line} to {second}")
         self._talk()
 
-    def test_more_carriers_take_more_clients(self):
-        self.expose_service(echo, "--carriers", "2")
+    def test_more_carriers_take_more_clients_and_each_has_a_name_of_its_own(self):
+        program = self.expose_service(echo, "--carriers", "2")
         wait_until(lambda: self.proxy.carriers == 2, "both are attached")
         clients = [self.connect() for _ in range(200)]
         for client in clients:
             client.sendall(b"?")
         for client in clients:
             self.assertEqual(receive_exactly(client, 1), b"?")
+        wait_until(lambda: {int(number) for number in re.findall(r"client (\d+) is there", program.errors())} ==
+                   set(range(1, 201)), "all are told")
 
     def test_signals_end_it_with_status_0_and_reset_its_clients(self):
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -149,7 +149,8 @@ class _Detour:
         self._send(b"CONNECT %s HTTP/1.1\r\n%s\r\n" % (where, fields))
         status = self._receive_status()
         if status == 407:
-            raise OSError("it asks for a user and password, and these are none that it knows")
+            raise OSError("it asks for a user and password" +
+                          (", and these are none that it knows" if any(self._login) else ""))
         if not 200 <= status < 300:
             raise OSError(f"it answered with HTTP status {status}")
 

@@ -20,13 +20,15 @@ log = logging.getLogger("tristero_tunnel")
 async def expose(tunnel: Tunnel, service: Service, carriers: int = 1) -> None:
     """Serves until it is cancelled. Clients that are there then are reset."""
     relays: "Set[asyncio.Task[None]]" = set()
+    number = 0
     try:
         async for stream in tunnel:
+            number += 1
             if len(relays) >= carriers * STREAMS_PER_CARRIER:
-                log.warning("client %d is turned away: too many are there", stream.id)
+                log.warning("client %d is turned away: too many are there", number)
                 stream.reset()
                 continue
-            relay = asyncio.ensure_future(relay_to_service(stream, service))
+            relay = asyncio.ensure_future(relay_to_service(stream, service, number))
             relays.add(relay)
             relay.add_done_callback(relays.discard)
     finally:
@@ -35,28 +37,28 @@ async def expose(tunnel: Tunnel, service: Service, carriers: int = 1) -> None:
         await asyncio.gather(*relays, return_exceptions=True)
 
 
-async def relay_to_service(stream: Stream, service: Service) -> None:
-    """One client, from its coming to its end."""
+async def relay_to_service(stream: Stream, service: Service, number: int) -> None:
+    """One client, from its coming to its end. number: its name in the log."""
     try:
         connection = await service.connect()
     except OSError as error:
-        log.warning("client %d is reset: can't reach the service at %s: %s", stream.id,
+        log.warning("client %d is reset: can't reach the service at %s: %s", number,
                     service.name, reason(error))
         stream.reset()
         return
     except asyncio.CancelledError:
         stream.reset()
         raise
-    log.info("client %d is there", stream.id)
+    log.info("client %d is there", number)
     relay = Relay(stream, connection)
     try:
         await relay.run()
         connection.close()
-        log.info("client %d has finished: %s", stream.id, relay.counts())
+        log.info("client %d has finished: %s", number, relay.counts())
     except OSError as error:
-        log.info("client %d was cut: %s; %s", stream.id, reason(error), relay.counts())
+        log.info("client %d was cut: %s; %s", number, reason(error), relay.counts())
     except asyncio.CancelledError:
-        log.info("client %d was cut: stopped; %s", stream.id, relay.counts())
+        log.info("client %d was cut: stopped; %s", number, relay.counts())
         raise
     finally:
         stream.reset()                  # nothing, after a proper end

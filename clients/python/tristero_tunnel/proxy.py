@@ -80,6 +80,7 @@ class Proxy:
                              "http://proxy:8000/RPC2")
         self._url = url
         self._is_safe = parts.scheme == "https"
+        self._has_login = parts.username is not None
         self._shown = parts.scheme + "://" + parts.netloc.rpartition("@")[2] + parts.path
         self._timeout_s = timeout_s
 
@@ -118,7 +119,7 @@ class Proxy:
             raise TunnelError(f"{self._shown} says: {fault.faultString}",
                               fault.faultCode) from None
         except xmlrpc.client.ProtocolError as error:
-            raise TunnelError(f"can't call {self._shown}: {_http_reason(error)}") from None
+            raise TunnelError(f"can't call {self._shown}: {self._http_reason(error)}") from None
         except socket.timeout:
             raise TunnelError(f"{self._shown} did not answer in time") from None
         except OSError as error:
@@ -126,13 +127,13 @@ class Proxy:
         except (xmlrpc.client.Error, ExpatError, HTTPException, ValueError) as error:
             raise TunnelError(f"{self._shown} does not speak XML-RPC: {error}") from None
 
-
-def _http_reason(error: xmlrpc.client.ProtocolError) -> str:
-    if error.errcode == 401:
-        return "it asks for a user and password, and these are none that it knows"
-    if error.errcode == 429:
-        return "too many connections or wrong passwords come from this address; try again later"
-    return f"HTTP status {error.errcode} {error.errmsg}"
+    def _http_reason(self, error: xmlrpc.client.ProtocolError) -> str:
+        if error.errcode == 401:
+            return ("it asks for a user and password" +
+                    (", and these are none that it knows" if self._has_login else ""))
+        if error.errcode == 429:
+            return "too many connections or wrong passwords come from this address; try again later"
+        return f"HTTP status {error.errcode} {error.errmsg}"
 
 
 def host_and_port(uri: str) -> Tuple[str, int]:
