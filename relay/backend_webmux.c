@@ -254,17 +254,20 @@ static void servers_ready(struct mux_source *source, uint32_t events)
 /* Those who may not come in stay in the listener's queue, and it is not told about. */
 static int watch_door(struct hub *hub, struct door *door, bool watch)
 {
-    if (door->is_watched == watch)
+    if (door->is_watched == watch || *door->listener < 0)
         return 0;
     door->is_watched = watch;
     return mux_watch_again(&hub->mux, *door->listener, watch ? EPOLLIN : 0, &door->source);
 }
 
+/* Once the proxy shuts down, clients are refused at once. */
 static int watch_doors(struct hub *hub)
 {
     bool is_accepting = hub->mux.now_ms >= hub->accept_again_ms;
     int err = watch_door(hub, &hub->servers, is_accepting);
 
+    if (tunnel_is_draining(hub->tunnel))
+        tunnel_close_listener(&hub->tunnel->pair.client_listener);
     return err ? err : watch_door(hub, &hub->clients, is_accepting && has_room_for_client(hub));
 }
 

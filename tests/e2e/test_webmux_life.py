@@ -6,7 +6,7 @@ import socket
 import time
 
 import harness
-from harness import connect, in_thread, receive_until_end, receive_until_reset, wait_until
+from harness import in_thread, is_refused, receive_until_end, receive_until_reset, wait_until
 from webmux_harness import FIN, RST, SYN, Control, Data, Opcode, WebmuxCase, encode
 
 
@@ -120,9 +120,8 @@ class Shutdown(OwnDaemon):
         client.sendall(b"?" * 100000)
         client.shutdown(socket.SHUT_WR)
         self.assertEqual(len(stream.receive_until_end()), 100000)
-        with connect(tunnel.client_address):
-            time.sleep(0.2)
-            self.assertTrue(carrier.streams.empty())
+        wait_until(lambda: is_refused(tunnel.client_address), "nobody else comes")
+        self.assertTrue(carrier.streams.empty())
         stream.send(b"last words")
         stream.finish()
         self.assertEqual(receive_until_end(client), b"last words")
