@@ -73,7 +73,7 @@ class Serving(ServingCase):
         client.sendall(b"x")
         receive_exactly(client, 1)
         reset(client)
-        self.assertRegex(server.wait_for("left"), r"client=1 from=1 to=1: reset")
+        self.assertRegex(server.wait_for("left"), r"client=1 from=1 to=1: the client broke off, ")
 
     def test_a_service_that_is_down_refuses(self):
         port = self.closed_port()
@@ -96,7 +96,7 @@ class Serving(ServingCase):
         self.stop(server)
         self.assertEqual([line.split()[0] for line in server.seen], ["refused", "statistics"])
 
-    def test_each_who_came_has_left_when_the_server_is_freed(self):
+    def test_each_who_came_has_left_when_the_server_has_stopped(self):
         _, server = self.start()
         clients = [self.client(server) for _ in range(3)]
         for client in clients:
