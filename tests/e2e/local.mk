@@ -5,13 +5,14 @@
 patient_tests =
 long_tests = \
 	tests/e2e/test_limits.py \
-	tests/e2e/test_serving_again.py \
-	tests/e2e/test_service.py
-e2e_tests = \
-	tests/e2e/test_users.py \
 	tests/e2e/test_frozen.py \
 	tests/e2e/test_vanished.py \
+	tests/e2e/test_webmux_life.py \
 	tests/e2e/test_life.py \
+	tests/e2e/test_service.py \
+	tests/e2e/test_serving_again.py
+e2e_tests = \
+	tests/e2e/test_users.py \
 	tests/e2e/test_bad_input.py \
 	tests/e2e/test_command.py \
 	tests/e2e/test_completions.py \
@@ -31,7 +32,6 @@ e2e_tests = \
 	tests/e2e/test_webmux.py \
 	tests/e2e/test_webmux_flow.py \
 	tests/e2e/test_webmux_hostile.py \
-	tests/e2e/test_webmux_life.py \
 	tests/e2e/test_webmux_places.py \
 	tests/e2e/test_webmux_rate.py
 # With a shim under the daemon; ./check leaves them out under sanitizers, whose
@@ -45,14 +45,14 @@ fault_tests = \
 ssh_tests = \
 	tests/e2e/test_expose_ssh_again.py \
 	tests/e2e/test_ssh_hostile.py \
-	tests/e2e/test_ssh_life.py \
 	tests/e2e/test_ssh_slow.py \
+	tests/e2e/test_ssh_reserve.py \
+	tests/e2e/test_ssh_life.py \
+	tests/e2e/test_ssh_rate.py \
 	tests/e2e/test_ssh_refused.py \
 	tests/e2e/test_ssh.py \
 	tests/e2e/test_ssh_configured.py \
 	tests/e2e/test_ssh_gone.py \
-	tests/e2e/test_ssh_rate.py \
-	tests/e2e/test_ssh_reserve.py \
 	tests/e2e/test_ssh_shown.py \
 	tests/e2e/test_ssh_streams.py \
 	tests/e2e/test_expose.py \
@@ -74,12 +74,14 @@ ssh_fault_tests = \
 if WITH_SSH
 patient_tests += tests/e2e/test_patience.py
 endif
-TESTS += $(patient_tests) $(long_tests)
 if WITH_SSH
 fault_tests += $(ssh_fault_tests)
+endif
+TESTS += $(patient_tests) $(fault_tests) $(long_tests)
+if WITH_SSH
 TESTS += $(ssh_tests)
 endif
-TESTS += $(fault_tests) $(e2e_tests)
+TESTS += $(e2e_tests)
 EXTRA_DIST += tests/e2e/test_patience.py $(long_tests) $(e2e_tests) $(fault_tests) $(ssh_tests) $(ssh_fault_tests) tests/e2e/browser.py \
 	tests/e2e/confined.py tests/e2e/detour.py tests/e2e/faults.py tests/e2e/expose_harness.py tests/e2e/harness.py tests/e2e/pattern.py \
 	tests/e2e/peer.py tests/e2e/serving_harness.py tests/e2e/ssh_forger.py tests/e2e/ssh_harness.py tests/e2e/ssh_hostile.py \
