@@ -175,12 +175,12 @@ def listen(host="127.0.0.1", port=0, backlog=16, reuse=True):
     return listener
 
 
-def reserve_port(host="127.0.0.1", port=0):
-    """A socket that has the port: until it is closed nobody is given that by chance, and who is
+def reserve_port():
+    """A socket that has a port: until it is closed nobody is given that by chance, and who is
     told of it may listen there, with SO_REUSEADDR."""
-    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    taken = socket.socket()
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    taken.bind((host, port))
+    taken.bind(("127.0.0.1", 0))
     return taken
 
 

@@ -297,7 +297,7 @@ class Guessing(UsersCase):
     def test_guessing_from_an_address_becomes_slow(self):
         daemon = self.start_costly()
         answers = [self.answer(daemon, f"jo:{n}", source="127.0.0.2") for n in range(30)]
-        while answers[-1][1].get("Retry-After", "0") < "4":        # and so the next may wait
+        while int(answers[-1][1].get("Retry-After", 0)) < 4:       # and so the next may wait
             answers.append(self.answer(daemon, f"jo:{len(answers)}", source="127.0.0.2"))
         statuses = [status for status, _, _ in answers]
         self.assertEqual(set(statuses), {401, 429})

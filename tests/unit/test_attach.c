@@ -32,7 +32,7 @@ static void attach_gives_an_ordinary_blocking_socket(void)
     tristero_proxy_free(proxy);
 }
 
-static void attach_says_where_it_could_not_connect(void)
+static void attach_says_where_it_could_not_connect_and_what_the_system_said(void)
 {
     struct tristero_proxy *proxy = proxy_at("http://127.0.0.1:1/", CALL_TIMEOUT_MS);
     struct tristero_error error;
@@ -42,7 +42,8 @@ static void attach_says_where_it_could_not_connect(void)
     snprintf(uri, sizeof uri, "tcp://127.0.0.1:%u", closed_port());
     CU_ASSERT_EQUAL(tristero_attach(proxy, uri, &connection, &error), TRISTERO_UNREACHABLE);
     CU_ASSERT_PTR_NOT_NULL(strstr(error.text, uri));
-    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, strerror(ECONNREFUSED)));
+    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, ": Connection refused"));
+    CU_ASSERT_EQUAL(error.os_error, ECONNREFUSED);
     CU_ASSERT_EQUAL(connection, -1);
     tristero_proxy_free(proxy);
 }
@@ -58,26 +59,9 @@ static void attach_takes_uris_of_bare_connections_only(void)
 
         CU_ASSERT_EQUAL(tristero_attach(proxy, uris[i], &connection, &error), TRISTERO_INVALID);
         CU_ASSERT_PTR_NOT_NULL(strstr(error.text, uris[i]));
+        CU_ASSERT_EQUAL(error.os_error, 0);
         CU_ASSERT_EQUAL(connection, -1);
     }
-    tristero_proxy_free(proxy);
-}
-
-static void an_error_has_what_the_system_said_of_a_connection(void)
-{
-    struct tristero_proxy *proxy = proxy_at("http://127.0.0.1:8000/RPC2", CALL_TIMEOUT_MS);
-    struct tristero_error error;
-    int connection = -1;
-    char uri[64];
-
-    snprintf(uri, sizeof uri, "tcp://127.0.0.1:%u", closed_port());
-    CU_ASSERT_EQUAL(tristero_attach(proxy, uri, &connection, &error),
-                    TRISTERO_UNREACHABLE);
-    CU_ASSERT_EQUAL(error.os_error, ECONNREFUSED);
-    CU_ASSERT_PTR_NOT_NULL(strstr(error.text, ": Connection refused"));
-    CU_ASSERT_EQUAL(tristero_attach(proxy, "webmux://127.0.0.1:8010", &connection, &error),
-                    TRISTERO_INVALID);
-    CU_ASSERT_EQUAL(error.os_error, 0);
     tristero_proxy_free(proxy);
 }
 
@@ -85,9 +69,8 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         TEST(attach_gives_an_ordinary_blocking_socket),
-        TEST(attach_says_where_it_could_not_connect),
+        TEST(attach_says_where_it_could_not_connect_and_what_the_system_said),
         TEST(attach_takes_uris_of_bare_connections_only),
-        TEST(an_error_has_what_the_system_said_of_a_connection),
         CU_TEST_INFO_NULL,
     };
 
